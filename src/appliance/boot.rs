@@ -1,0 +1,61 @@
+//! What an image tells its own `stele-init`: two small JSON files, one in the initrd, one in the
+//! root. Both are under the signature or the root hash, so what they say decides; the kernel's
+//! command line, to which firmware may append, never does.
+
+use serde::{Deserialize, Serialize};
+
+use crate::service::Service;
+use crate::verity::Geometry;
+
+/// Where [`Initrd`] lies in the initrd.
+pub const INITRD_FILE: &str = "/initrd.json";
+/// Where [`Appliance`] lies in the root.
+pub const APPLIANCE_FILE: &str = "/usr/share/stele/appliance.json";
+/// Where the builder puts `stele-init` in the root. In the initrd it is `/init`.
+pub const INIT_PROGRAM: &str = "/usr/lib/stele/stele-init";
+/// The folder of kernel modules in the initrd, and the one in the root.
+pub const INITRD_MODULES: &str = "/modules";
+/// See [`INITRD_MODULES`].
+pub const ROOT_MODULES: &str = "/usr/lib/stele/modules";
+
+/// The initrd's file: what must be loaded to see the disk, and which root is the only one to open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Initrd {
+    /// File names in [`INITRD_MODULES`], in load order. Compressed ones end in `.xz` or `.zst`.
+    pub modules: Vec<String>,
+    /// The one root that this initrd opens.
+    pub root: Geometry,
+}
+
+/// The root's file: what this appliance is and what runs in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Appliance {
+    /// The recipe's name.
+    pub name: String,
+    /// The recipe's version.
+    pub version: String,
+    /// The build's one clock, in seconds since 1970: the time is never earlier than this.
+    pub clock: u64,
+    /// File names in [`ROOT_MODULES`], in load order.
+    pub modules: Vec<String>,
+    /// Directories that outlive a boot (and an upgrade).
+    pub volumes: Vec<Volume>,
+    /// In start order: each comes after all it waits for.
+    pub services: Vec<Service>,
+}
+
+/// A directory on the data partition, mounted at its path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Volume {
+    /// Absolute; an empty directory in the root.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner, by number.
+    pub uid: u32,
+    /// Group, by number.
+    pub gid: u32,
+}

@@ -1,0 +1,10 @@
+//! The nouns that Stele's programs share.
+//!
+//! The builder writes them, `stele-init` and the servers read them, tests check them. Everything
+//! here is a value or a pure function: no process, no network, no file is touched.
+
+pub mod boot;
+pub mod gpt;
+pub mod hash;
+pub mod service;
+pub mod verity;

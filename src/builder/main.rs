@@ -1,0 +1,3 @@
+//! The program `stele`.
+
+fn main() {}

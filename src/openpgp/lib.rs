@@ -1,0 +1,1 @@
+//! Verifies OpenPGP cleartext signatures.
