@@ -1,0 +1,168 @@
+//! How a boot ends: in order, by a failure, or by a bug. PID 1 never returns: the kernel would halt.
+
+use std::collections::VecDeque;
+use std::fmt::{self, Display};
+use std::fs;
+use std::os::fd::BorrowedFd;
+use std::panic;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::reboot::{RebootMode, reboot, set_cad_enabled};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, sync};
+
+use crate::clock;
+use crate::failure::{Failure, OrCannot as _};
+use crate::log::{error, notice, warning};
+use crate::sys;
+
+/// How long the last words stay on the console.
+const PAUSE: Duration = Duration::from_secs(2);
+/// How long killed processes may take to go.
+const GONE_WITHIN: Duration = Duration::from_secs(2);
+/// How long writing out may take; a disk that died must not keep the machine up.
+const SYNC_WITHIN: Duration = Duration::from_secs(30);
+
+/// What the machine does when everything has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It goes off.
+    PowerOff,
+    /// It starts anew.
+    Reboot,
+}
+
+impl Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            End::PowerOff => "power off",
+            End::Reboot => "reboot",
+        })
+    }
+}
+
+/// From here on nothing ends PID 1 silently: a bug or a fault is told to `log` and reboots, and
+/// Ctrl-Alt-Del is a signal (SIGINT) instead of a hard reset.
+pub fn arm(log: BorrowedFd<'static>) -> Result<(), Failure> {
+    panic::set_hook(Box::new(|bug| {
+        error!("internal error: {bug}; rebooting");
+        sleep(PAUSE);
+        restart(RebootMode::RB_AUTOBOOT)
+    }));
+    sys::reboot_on_fatal_signals(log).or_cannot("catch fatal signals")?;
+    set_cad_enabled(false).or_cannot("take over Ctrl-Alt-Del")
+}
+
+/// This boot has failed: says why, and reboots. A loader that counts tries then counts one.
+pub fn fail(failure: &Failure) -> ! {
+    error!("{failure}; rebooting");
+    write_out();
+    sleep(PAUSE);
+    restart(RebootMode::RB_AUTOBOOT)
+}
+
+/// Ends an orderly boot, whose services have stopped.
+pub fn finish(end: End) -> ! {
+    let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+    wait_until_alone(GONE_WITHIN);
+    write_out();
+    unmount_all();
+    match end {
+        End::PowerOff => {
+            notice!("system: powers off");
+            restart(RebootMode::RB_POWER_OFF)
+        }
+        End::Reboot => {
+            notice!("system: reboots");
+            restart(RebootMode::RB_AUTOBOOT)
+        }
+    }
+}
+
+fn restart(mode: RebootMode) -> ! {
+    let errno = match reboot(mode) {
+        Ok(never) => match never {},
+        Err(errno) => errno,
+    };
+    // Nothing is left to try but the kernel's own way: PID 1 that ends is a panic, which reboots.
+    error!("cannot reboot: {errno}");
+    sys::exit_now(1)
+}
+
+/// Reaps until this process has no other, or for so long.
+fn wait_until_alone(within: Duration) {
+    let deadline = clock::now() + within;
+    while clock::now() < deadline {
+        match sys::ended_child() {
+            Err(Errno::ECHILD) => return,
+            Ok(Some((pid, _))) => sys::reap(pid),
+            Ok(None) | Err(_) => sleep(Duration::from_millis(10)),
+        }
+    }
+    warning!("some processes did not end");
+}
+
+/// Writes all that is in memory to the disks: in a child, which may hang on them.
+fn write_out() {
+    let written = sys::fork(|| {
+        sync();
+        0
+    });
+    match written {
+        Ok(_) => wait_until_alone(SYNC_WITHIN),
+        Err(errno) => warning!("cannot write out the disks: {errno}"),
+    }
+}
+
+/// Unmounts what holds data, the last mounted first; what is busy becomes read-only.
+fn unmount_all() {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for path in to_unmount(&mounts) {
+        let Err(errno) = umount2(path.as_str(), MntFlags::UMOUNT_NOFOLLOW) else { continue };
+        warning!("cannot unmount {path}: {errno}; making it read-only");
+        let none = None::<&str>;
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        if let Err(errno) = mount(none, path.as_str(), none, flags, none) {
+            warning!("cannot make {path} read-only: {errno}");
+        }
+    }
+}
+
+/// Of the lines of `/proc/self/mounts`, the places to unmount, in that order.
+fn to_unmount(mounts: &str) -> VecDeque<String> {
+    let mut paths = VecDeque::new();
+    for path in mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(unescaped) {
+        let is_kept =
+            ["/dev", "/proc", "/sys"].iter().any(|kept| Path::new(&path).starts_with(kept));
+        if !is_kept && path != "/" && path != "/run" {
+            paths.push_front(path);
+        }
+    }
+    paths
+}
+
+/// The kernel writes a blank in a path as `\040`, and so on.
+fn unescaped(path: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(path.to_owned(), |path, (escape, plain)| path.replace(escape, plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_unmounted_from_the_last_and_the_rest_stays() {
+        let mounts = "/dev/dm-0 / squashfs ro 0 0\ndevtmpfs /dev devtmpfs rw 0 0\n\
+                      proc /proc proc rw 0 0\ntmpfs /run tmpfs rw 0 0\n\
+                      tmpfs /dev/shm tmpfs rw 0 0\ntmpfs /run/stele/data tmpfs rw 0 0\n\
+                      tmpfs /var/my\\040data tmpfs rw 0 0\ntmpfs /development tmpfs rw 0 0\n\
+                      torn";
+        assert_eq!(to_unmount(mounts), ["/development", "/var/my data", "/run/stele/data"]);
+    }
+}

@@ -1,0 +1,334 @@
+//! PID 1's one loop: waits for something to happen, tells the supervisor, does what that orders.
+//!
+//! Nothing in here waits for anything but [`EventLoop::wait`], and that has a deadline.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::thread::sleep;
+use std::time::Duration;
+
+use appliance::service::Service;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+
+use crate::clock::{self, Moment};
+use crate::end::End;
+use crate::failure::{Failure, OrCannot as _};
+use crate::lifecycle::{Effect, Event, Outcome, State};
+use crate::log::{error, notice, warning};
+use crate::network::{Network, Wish};
+use crate::power_button::{self, PowerButton};
+use crate::supervisor::{Id, Order, Supervisor};
+use crate::sys::{self, Ending};
+use crate::worker::{Start, Worker};
+
+/// What services name that wait for the network.
+const NETWORK: &str = "network";
+/// The longest sleep, should a deadline be missed.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Everything that the loop looks after.
+#[derive(Debug)]
+pub struct EventLoop {
+    supervisor: Supervisor,
+    /// By [`Id`].
+    workers: Vec<Worker>,
+    network: Network,
+    is_network_ready: bool,
+    /// The DHCP child of an interface, by its number.
+    dhcp: BTreeMap<u32, Id>,
+    signals: SignalFd,
+    buttons: Vec<PowerButton>,
+    end: Option<End>,
+    /// What happened while an order was carried out.
+    happened: VecDeque<(Id, Event)>,
+}
+
+/// Something to read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Signals,
+    Links,
+    Button(usize),
+    Output(Id),
+    Exec(Id),
+    Reports(Id),
+}
+
+impl EventLoop {
+    /// Takes over: from here on signals are read, not delivered.
+    pub fn new(services: Vec<Service>, network: Network) -> Result<EventLoop, Failure> {
+        let what = "read signals";
+        let mut signals = SigSet::all();
+        use Signal::*;
+        for fault in [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS] {
+            signals.remove(fault);
+        }
+        signals.thread_block().or_cannot(what)?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let signals = SignalFd::with_flags(&signals, flags).or_cannot(what)?;
+        let mut this = EventLoop {
+            supervisor: Supervisor::default(),
+            workers: vec![],
+            network,
+            is_network_ready: false,
+            dhcp: BTreeMap::new(),
+            signals,
+            buttons: power_button::find(),
+            end: None,
+            happened: VecDeque::new(),
+        };
+        for service in services {
+            this.add(Worker::new(service, clock::now())?);
+        }
+        Ok(this)
+    }
+
+    /// Runs the services until the machine shall end, and has stopped them.
+    pub fn run(mut self) -> End {
+        notice!("root: starts {} services", self.workers.len());
+        let orders = self.supervisor.start();
+        self.obey(orders);
+        loop {
+            if let Some(end) = self.end.filter(|_| self.supervisor.has_ended()) {
+                notice!("system: services stopped");
+                return end;
+            }
+            for source in self.wait() {
+                self.on(source);
+            }
+            self.on_time();
+        }
+    }
+
+    fn add(&mut self, worker: Worker) -> Id {
+        let id = self.supervisor.add(worker.name(), worker.after(), worker.policy());
+        self.workers.push(worker);
+        id
+    }
+
+    /// Sleeps until something can be read or a deadline is due; returns what can be read.
+    fn wait(&self) -> Vec<Source> {
+        let (sources, mut files): (Vec<Source>, Vec<PollFd>) = self
+            .sources()
+            .into_iter()
+            .map(|(source, file)| (source, PollFd::new(file, PollFlags::POLLIN)))
+            .unzip();
+        match poll(&mut files, self.timeout()) {
+            Ok(_) => {
+                let ready = sources.into_iter().zip(files);
+                ready
+                    .filter(|(_, file)| file.any() != Some(false))
+                    .map(|(source, _)| source)
+                    .collect()
+            }
+            Err(Errno::EINTR) => vec![],
+            Err(errno) => {
+                error!("cannot wait for events: {errno}");
+                sleep(Duration::from_secs(1));
+                vec![]
+            }
+        }
+    }
+
+    fn sources(&self) -> Vec<(Source, BorrowedFd<'_>)> {
+        let mut sources =
+            vec![(Source::Signals, self.signals.as_fd()), (Source::Links, self.network.as_fd())];
+        for (index, button) in self.buttons.iter().enumerate() {
+            sources.push((Source::Button(index), button.as_fd()));
+        }
+        for (index, worker) in self.workers.iter().enumerate() {
+            let id = Id(index);
+            sources.push((Source::Output(id), worker.output()));
+            sources.extend(worker.trouble().map(|file| (Source::Exec(id), file)));
+            sources.extend(worker.reports().map(|file| (Source::Reports(id), file)));
+        }
+        sources
+    }
+
+    fn timeout(&self) -> PollTimeout {
+        let network = (!self.is_network_ready).then(|| self.network.deadline());
+        let next = self.workers.iter().filter_map(Worker::deadline).chain(network).min();
+        let left = next.map_or(LONGEST_WAIT, |moment| moment.saturating_sub(clock::now()));
+        // Rounded up: a wait that ends before its deadline would be repeated in vain.
+        let left = left.min(LONGEST_WAIT) + Duration::from_micros(999);
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)
+    }
+
+    fn on(&mut self, source: Source) {
+        let now = clock::now();
+        match source {
+            Source::Signals => self.on_signals(),
+            Source::Links => {
+                for wish in self.network.read() {
+                    self.grant(wish);
+                }
+            }
+            Source::Button(index) => self.on_button(index),
+            Source::Output(id) => self.with(id, |worker| worker.on_output(now)),
+            Source::Exec(id) => {
+                let mut is_ready = false;
+                self.with(id, |worker| is_ready = worker.on_exec());
+                if is_ready {
+                    self.tell(id, Event::Ready);
+                }
+            }
+            Source::Reports(id) => {
+                let reports = self.workers.get_mut(id.0).and_then(Worker::on_reports);
+                if let Some((interface, lines)) = reports {
+                    lines.iter().for_each(|line| self.network.apply(interface, line));
+                }
+            }
+        }
+    }
+
+    /// Whatever is due.
+    fn on_time(&mut self) {
+        let now = clock::now();
+        if !self.is_network_ready && self.network.is_ready(now) {
+            self.is_network_ready = true;
+            notice!("network: ready");
+            let orders = self.supervisor.reached(NETWORK);
+            self.obey(orders);
+        }
+        for id in (0..self.workers.len()).map(Id) {
+            let Some(worker) = self.workers.get_mut(id.0) else { continue };
+            let (is_ready, is_overdue) = (worker.is_ready(now), worker.is_overdue(now));
+            if is_overdue && self.supervisor.state(id) == State::Starting && !is_ready {
+                warning!("service {}: not ready in time", worker.name());
+            }
+            if is_ready {
+                self.tell(id, Event::Ready);
+            } else if is_overdue {
+                self.tell(id, Event::Timeout);
+            }
+        }
+    }
+
+    fn on_signals(&mut self) {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            match i32::try_from(info.ssi_signo).map(Signal::try_from) {
+                Ok(Ok(Signal::SIGINT)) => self.end(End::Reboot, "Ctrl-Alt-Del"),
+                Ok(Ok(Signal::SIGTERM)) => self.end(End::PowerOff, "SIGTERM"),
+                Ok(Ok(Signal::SIGPWR)) => self.end(End::PowerOff, "SIGPWR"),
+                // SIGCHLD, several of which may have become one; the others mean nothing here.
+                _ => {}
+            }
+        }
+        while let Ok(Some((pid, ending))) = sys::ended_child() {
+            self.on_exit(pid, ending);
+        }
+    }
+
+    /// A process ended: its name can still be read, its number is still its own.
+    fn on_exit(&mut self, pid: Pid, ending: Ending) {
+        let index = self.workers.iter().position(|worker| worker.pid() == Some(pid));
+        if index.is_none() {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            notice!("reaped orphan {pid} ({})", name.trim_end());
+        }
+        sys::reap(pid);
+        let Some(id) = index.map(Id) else { return };
+        self.with(id, |worker| {
+            worker.on_exit(clock::now());
+            notice!("service {}: ended: {ending}", worker.name());
+        });
+        let is_success = ending == Ending::Exited(0);
+        self.tell(id, Event::Exit(if is_success { Outcome::Success } else { Outcome::Failure }));
+    }
+
+    fn on_button(&mut self, index: usize) {
+        match self.buttons.get_mut(index).map(PowerButton::was_pressed) {
+            Some(Ok(true)) => self.end(End::PowerOff, "power button"),
+            Some(Err(error)) if error.kind() != std::io::ErrorKind::WouldBlock => {
+                warning!("cannot read the power button: {error}");
+                self.buttons.remove(index);
+            }
+            _ => {}
+        }
+    }
+
+    /// The first to ask decides how it ends.
+    fn end(&mut self, end: End, why: &str) {
+        if self.end.is_none() {
+            notice!("system: {end} ({why})");
+            self.end = Some(end);
+            let orders = self.supervisor.end();
+            self.obey(orders);
+        }
+    }
+
+    /// An interface has somebody to ask, or nobody any more.
+    fn grant(&mut self, wish: Wish) {
+        match wish {
+            Wish::Ask(index, name) => match self.dhcp.get(&index) {
+                Some(id) => self.tell(*id, Event::Start),
+                None => match Worker::for_dhcp(index, &name, clock::now()) {
+                    Ok(worker) => {
+                        let id = self.add(worker);
+                        self.dhcp.insert(index, id);
+                        self.tell(id, Event::Start);
+                    }
+                    Err(failure) => error!("{failure}"),
+                },
+            },
+            Wish::Leave(index) => {
+                if let Some(id) = self.dhcp.get(&index) {
+                    self.tell(*id, Event::Stop);
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, id: Id, event: Event) {
+        let orders = self.supervisor.on(id, event);
+        self.obey(orders);
+    }
+
+    /// Carries orders out, and those that follow from what happens meanwhile.
+    fn obey(&mut self, orders: Vec<Order>) {
+        orders.into_iter().for_each(|order| self.carry_out(order));
+        while let Some((id, event)) = self.happened.pop_front() {
+            self.supervisor.on(id, event).into_iter().for_each(|order| self.carry_out(order));
+        }
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        let now = clock::now();
+        match order {
+            Order::Say(id, state) => {
+                self.with(id, |worker| notice!("service {}: {state}", worker.name()));
+            }
+            Order::Do(id, Effect::Spawn) => self.start(id, now),
+            Order::Do(id, Effect::Terminate) => self.with(id, |worker| worker.terminate()),
+            Order::Do(id, Effect::Kill) => self.with(id, |worker| worker.kill()),
+            Order::Do(id, Effect::WakeIn(delay)) => {
+                self.with(id, |worker| worker.wake_at(now + delay))
+            }
+        }
+    }
+
+    fn start(&mut self, id: Id, now: Moment) {
+        let Some(worker) = self.workers.get_mut(id.0) else { return };
+        match worker.start(now) {
+            Ok(Start::Running) => {}
+            Ok(Start::NothingToDo) => {
+                self.happened.push_back((id, Event::Exit(Outcome::Success)));
+            }
+            Err(failure) => {
+                error!("service {}: {failure}", worker.name());
+                self.happened.push_back((id, Event::Exit(Outcome::Failure)));
+            }
+        }
+    }
+
+    fn with(&mut self, id: Id, act: impl FnOnce(&mut Worker)) {
+        if let Some(worker) = self.workers.get_mut(id.0) {
+            act(worker);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! From the kernel to a verified root. Nothing here asks, waits for ever or offers a shell: a
+//! failure is told and the machine reboots, so that a loader which counts tries can count.
+
+use std::convert::Infallible;
+use std::fs;
+use std::time::Duration;
+
+use appliance::boot::{INITRD_FILE, INITRD_MODULES, Initrd};
+
+use crate::failure::{Failure, OrCannot as _};
+use crate::log::notice;
+use crate::{end, log, modules, mounts, slot, switch_root, sysctl, verity};
+
+/// How long the disk may take to appear.
+const DISK_WITHIN: Duration = Duration::from_secs(10);
+
+/// Comes back only with what went wrong.
+pub fn run() -> Failure {
+    match open_root() {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    }
+}
+
+fn open_root() -> Result<Infallible, Failure> {
+    mounts::first()?;
+    end::arm(log::open()?)?;
+    log::show_notices();
+    sysctl::reboot_on_panic();
+    notice!("initrd: starts");
+    let Initrd { modules, root } = read()?;
+    for name in &modules {
+        modules::load(INITRD_MODULES, name)?;
+    }
+    notice!("initrd: {} modules loaded", modules.len());
+    let slot = slot::find(&root, DISK_WITHIN)?;
+    notice!("initrd: slot found on {}", slot.name);
+    let device = verity::open(&slot, &root)?;
+    switch_root::mount_root(&device)?;
+    notice!("initrd: root {} opened", root.root_hash);
+    notice!("initrd: hands over to the root");
+    Err(switch_root::hand_over())
+}
+
+fn read() -> Result<Initrd, Failure> {
+    let text = fs::read(INITRD_FILE).or_cannot(format_args!("read {INITRD_FILE}"))?;
+    serde_json::from_slice(&text).or_cannot(format_args!("understand {INITRD_FILE}"))
+}

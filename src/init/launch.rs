@@ -1,0 +1,209 @@
+//! From a service's description to its process.
+//!
+//! Everything is allocated beforehand; between fork and exec there are only system calls. Should
+//! one of them fail, the child says which over a pipe that exec closes.
+
+use std::convert::Infallible;
+use std::ffi::{CString, NulError};
+use std::fs::File;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use appliance::service::Service;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::prctl::set_no_new_privs;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{
+    Gid, Pid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, pipe2, setgroups, setresgid,
+    setresuid, setsid, write,
+};
+
+use crate::failure::{Failure, OrCannot as _};
+use crate::sys::{self, Exec};
+
+/// A program ready to be started, as often as it takes.
+#[derive(Debug)]
+pub struct Launch {
+    program: String,
+    exec: Exec,
+    home: CString,
+    uid: Uid,
+    gid: Gid,
+    open_files: u64,
+}
+
+/// What a process gets as its first three descriptors.
+#[derive(Debug, Clone, Copy)]
+pub struct Streams<'a> {
+    /// Standard input.
+    pub input: BorrowedFd<'a>,
+    /// Standard output.
+    pub output: BorrowedFd<'a>,
+    /// Standard error.
+    pub errors: BorrowedFd<'a>,
+}
+
+/// A process on its way to exec.
+#[derive(Debug)]
+pub struct Started {
+    /// Its number.
+    pub pid: Pid,
+    /// At end of file it has become its program; else [`Launch::trouble`] reads what it says.
+    pub trouble: OwnedFd,
+}
+
+/// What the child was at when it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Session,
+    Cgroup,
+    Streams,
+    Limits,
+    User,
+    Rights,
+    Home,
+    Exec,
+}
+
+/// What a shell's child exits with when there is no such program.
+const NOT_STARTED: i32 = 127;
+
+/// In the order of their numbers.
+const STEPS: [Step; 8] = [
+    Step::Session,
+    Step::Cgroup,
+    Step::Streams,
+    Step::Limits,
+    Step::User,
+    Step::Rights,
+    Step::Home,
+    Step::Exec,
+];
+
+impl Launch {
+    /// Gets everything ready that can be before there is a process.
+    pub fn new(service: &Service) -> Result<Launch, Failure> {
+        let what = format_args!("prepare service {}", service.name);
+        let program = service.run.first().ok_or("it names no program").or_cannot(what)?.clone();
+        let (exec, home) = prepare(&program, service).or_cannot(what)?;
+        let (uid, gid) = (Uid::from_raw(service.user.uid), Gid::from_raw(service.user.gid));
+        Ok(Launch { program, exec, home, uid, gid, open_files: service.open_files })
+    }
+
+    /// Starts a process that will become the program.
+    pub fn start(&self, streams: Streams, cgroup: &File) -> nix::Result<Started> {
+        let (trouble, report) = pipe2(OFlag::O_CLOEXEC)?;
+        let pid = sys::fork(|| {
+            let (step, errno) = match self.become_program(streams, cgroup) {
+                Ok(never) => match never {},
+                Err(failed) => failed,
+            };
+            let [a, b, c, d] = (errno as i32).to_ne_bytes();
+            let _ = write(&report, &[step as u8, a, b, c, d]);
+            NOT_STARTED
+        })?;
+        Ok(Started { pid, trouble })
+    }
+
+    /// In the child. No allocation from here on.
+    fn become_program(&self, streams: Streams, cgroup: &File) -> Result<Infallible, (Step, Errno)> {
+        let at = |step| move |errno| (step, errno);
+        setsid().map_err(at(Step::Session))?;
+        write(cgroup.as_fd(), b"0").map_err(at(Step::Cgroup))?;
+        dup2_stdin(streams.input).map_err(at(Step::Streams))?;
+        dup2_stdout(streams.output).map_err(at(Step::Streams))?;
+        dup2_stderr(streams.errors).map_err(at(Step::Streams))?;
+        let files = self.open_files;
+        setrlimit(Resource::RLIMIT_NOFILE, files, files).map_err(at(Step::Limits))?;
+        setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(at(Step::Limits))?;
+        umask(Mode::from_bits_truncate(0o027));
+        // Needs a capability, so it comes before the user.
+        sys::drop_bounding_set().map_err(at(Step::Rights))?;
+        setgroups(&[]).map_err(at(Step::User))?;
+        setresgid(self.gid, self.gid, self.gid).map_err(at(Step::User))?;
+        setresuid(self.uid, self.uid, self.uid).map_err(at(Step::User))?;
+        set_no_new_privs().map_err(at(Step::Rights))?;
+        chdir(self.home.as_c_str()).map_err(at(Step::Home))?;
+        sys::forget_signals_and_files();
+        Err((Step::Exec, self.exec.run()))
+    }
+
+    /// Reads what the child said; `None`: it has become its program.
+    pub fn trouble(&self, said: &OwnedFd) -> Option<Failure> {
+        let mut report = [0; 5];
+        let length = nix::unistd::read(said, &mut report).unwrap_or_default();
+        let [step, errno @ ..] = report;
+        let step = STEPS.get(usize::from(step)).filter(|_| length == report.len())?;
+        let program = &self.program;
+        let what = match step {
+            Step::Session => "start a session".to_owned(),
+            Step::Cgroup => "enter its cgroup".to_owned(),
+            Step::Streams => "set its standard streams".to_owned(),
+            Step::Limits => format!("allow it {} open files", self.open_files),
+            Step::User => format!("become user {}", self.uid),
+            Step::Rights => "give up privileges".to_owned(),
+            Step::Home => format!("enter its home {}", self.home.to_string_lossy()),
+            Step::Exec => format!("exec {program}"),
+        };
+        Some(Failure::new(what, Errno::from_raw(i32::from_ne_bytes(errno))))
+    }
+}
+
+fn prepare(program: &str, service: &Service) -> Result<(Exec, CString), NulError> {
+    let arguments = service.run.iter().map(|argument| CString::new(argument.as_str()));
+    let arguments = arguments.collect::<Result<_, _>>()?;
+    let environment = environment(service).into_iter().map(CString::new);
+    let environment = environment.collect::<Result<_, _>>()?;
+    let exec = Exec::new(CString::new(program)?, arguments, environment);
+    Ok((exec, CString::new(service.user.home.as_str())?))
+}
+
+/// The whole of it: nothing is inherited. What the service says itself wins.
+fn environment(service: &Service) -> Vec<String> {
+    let base = [
+        ("HOME", service.user.home.as_str()),
+        ("LANG", "C.UTF-8"),
+        ("PATH", "/usr/bin:/usr/sbin"),
+        ("TZ", "UTC"),
+    ];
+    let base = base.into_iter().filter(|(name, _)| !service.env.contains_key(*name));
+    let own = service.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    base.chain(own).map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::tests::service;
+
+    #[test]
+    fn an_environment_is_the_base_and_the_services_own() {
+        let mut service = service("a");
+        service.env =
+            [("TZ", "Europe/Paris"), ("X", "1")].map(|(k, v)| (k.into(), v.into())).into();
+        let expected =
+            ["HOME=/", "LANG=C.UTF-8", "PATH=/usr/bin:/usr/sbin", "TZ=Europe/Paris", "X=1"];
+        assert_eq!(environment(&service), expected);
+    }
+
+    #[test]
+    fn every_step_can_be_told() {
+        for (number, step) in STEPS.iter().enumerate() {
+            assert_eq!(*step as usize, number);
+        }
+        let launch = Launch::new(&service("a")).unwrap();
+        let said = |bytes: &[u8]| {
+            let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
+            write(&writer, bytes).unwrap();
+            drop(writer);
+            launch.trouble(&reader).map(|failure| failure.to_string())
+        };
+        assert_eq!(said(&[]), None);
+        assert_eq!(said(&[7, 2, 0, 0]), None);
+        assert_eq!(said(&[99, 2, 0, 0, 0]), None);
+        let [a, b, c, d] = 2i32.to_ne_bytes();
+        let expected = "cannot exec /bin/true: ENOENT: No such file or directory";
+        assert_eq!(said(&[7, a, b, c, d]).as_deref(), Some(expected));
+    }
+}

@@ -1,0 +1,151 @@
+//! Lines for the console and the kernel's ring buffer.
+//!
+//! Everything goes through `/dev/kmsg`: a record is written whole, never torn by a kernel message,
+//! keeps its place among those, carries the kernel's time stamp, and survives in a crash dump. The
+//! kernel copies to the console what is a notice or worse.
+//!
+//! These lines are stable; tests wait for them and people read them (each follows the kernel's time
+//! stamp and `stele-init: `):
+//!
+//! | line | said when |
+//! |---|---|
+//! | `initrd: starts` | the kernel has handed over |
+//! | `initrd: N modules loaded` | |
+//! | `initrd: slot found on vda2` | the partition that holds the pinned root |
+//! | `initrd: root HASH opened` | dm-verity checks every read from here on |
+//! | `initrd: hands over to the root` | next is exec in the real root |
+//! | `root: NAME VERSION starts` | |
+//! | `root: N volumes in memory` | |
+//! | `root: starts N services` | the supervisor runs |
+//! | `network: eth0: link up` / `link down` | |
+//! | `network: eth0 10.0.2.15/24 via 10.0.2.2, dns 10.0.2.3, for 86400 s` | a lease is applied |
+//! | `network: eth0: lease lost` | |
+//! | `network: ready` | what waits for `network` may start (a lease, or 5 s) |
+//! | `service NAME: starting`, `ready`, `done`, `backoff 0.5 s`, `stopping`, `killed`, `stopped` | its state changed |
+//! | `service NAME: ended: exit status 1`, `ended: signal 9` | its main process is gone |
+//! | `service NAME: not ready in time` | it is killed, and tried again |
+//! | `service NAME: cannot exec /usr/bin/x: ENOENT: …` | |
+//! | `reaped orphan 123 (name)` | a process whose parent died |
+//! | `system: power off (power button)`, `system: reboot (Ctrl-Alt-Del)` | services will be stopped |
+//! | `system: services stopped` | |
+//! | `system: powers off`, `system: reboots` | the last line |
+//! | `cannot …: …; rebooting` | a failure that ends this boot |
+//!
+//! What a service prints follows as `NAME: line`.
+
+use std::fmt::{self, Display};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::OnceLock;
+
+use crate::failure::{Failure, OrCannot as _};
+
+/// How bad it is, as syslog numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// Something that should work doesn't.
+    Error = 3,
+    /// Odd, and got over.
+    Warning = 4,
+    /// The normal course of things.
+    Notice = 5,
+}
+
+/// The kernel refuses records longer than 1024 bytes; the rest is for prefixes.
+const LONGEST: usize = 960;
+/// Syslog's facility for user programs, in a record's prefix.
+const USER: u8 = 1 << 3;
+/// Which messages reach the console: those below this, so notices and worse.
+const CONSOLE_LEVEL: u8 = Priority::Notice as u8 + 1;
+
+static KMSG: OnceLock<File> = OnceLock::new();
+
+/// Opens `/dev/kmsg`. Until then lines go to standard error.
+pub fn open() -> Result<BorrowedFd<'static>, Failure> {
+    let file = OpenOptions::new().write(true).open("/dev/kmsg").or_cannot("open /dev/kmsg")?;
+    Ok(KMSG.get_or_init(|| file).as_fd())
+}
+
+/// Lets the console show notices, however `quiet` the kernel was started, and lifts the rate limit
+/// on `/dev/kmsg`. A console that cannot be set still shows errors: not worth failing for.
+pub fn show_notices() {
+    let printk = fs::read_to_string("/proc/sys/kernel/printk").unwrap_or_default();
+    let level = printk.split_whitespace().next().and_then(|level| level.parse().ok());
+    if level.is_some_and(|level: u8| level < CONSOLE_LEVEL) {
+        let _ = fs::write("/proc/sys/kernel/printk", CONSOLE_LEVEL.to_string());
+    }
+    let _ = fs::write("/proc/sys/kernel/printk_devkmsg", "on\n");
+}
+
+/// One line from `who`. Never fails and never blocks on a reader.
+pub fn write(priority: Priority, who: &str, text: impl Display) {
+    let line = record(priority, who, text);
+    match KMSG.get() {
+        Some(mut kmsg) => drop(kmsg.write_all(line.as_bytes())),
+        None => eprintln!("{line}"),
+    }
+}
+
+/// A record for `/dev/kmsg`: a priority, then one line that holds nothing but text.
+fn record(priority: Priority, who: &str, text: impl Display) -> String {
+    let mut line = format!("<{}>{who}: ", USER | priority as u8);
+    let _ = fmt::write(&mut OneLine(&mut line), format_args!("{text}"));
+    line
+}
+
+/// Cuts at [`LONGEST`]; a control character, which could forge a line or upset a terminal, is
+/// written as its escape.
+struct OneLine<'a>(&'a mut String);
+
+impl fmt::Write for OneLine<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            if self.0.len() > LONGEST {
+                return Ok(());
+            }
+            match character {
+                '\t' => self.0.push('\t'),
+                control if control.is_control() => self.0.extend(control.escape_default()),
+                plain => self.0.push(plain),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `notice!("initrd: slot found on {name}")`: the normal course of things.
+macro_rules! notice {
+    ($($text:tt)*) => {
+        $crate::log::write($crate::log::Priority::Notice, "stele-init", format_args!($($text)*))
+    };
+}
+
+/// Odd, and got over.
+macro_rules! warning {
+    ($($text:tt)*) => {
+        $crate::log::write($crate::log::Priority::Warning, "stele-init", format_args!($($text)*))
+    };
+}
+
+/// Something that should work doesn't.
+macro_rules! error {
+    ($($text:tt)*) => {
+        $crate::log::write($crate::log::Priority::Error, "stele-init", format_args!($($text)*))
+    };
+}
+
+pub(crate) use {error, notice, warning};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_one_bounded_line_of_text() {
+        let record = |text: &str| record(Priority::Notice, "x", text);
+        assert_eq!(record("all\twell"), "<13>x: all\twell");
+        assert_eq!(record("two\nlines\r\u{1b}[31m"), "<13>x: two\\nlines\\r\\u{1b}[31m");
+        assert!(record(&"é".repeat(4000)).len() < 1024);
+    }
+}

@@ -1,0 +1,285 @@
+//! The network: every Ethernet interface is switched on, and while somebody is at its other end a
+//! [`crate::dhcp`] child asks for a lease, which is applied here. IPv6 configures itself, in the
+//! kernel.
+
+mod netlink;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
+    socket,
+};
+
+use crate::clock::{self, Moment};
+use crate::dhcp::report::{Lease, MOST_SERVERS, Report};
+use crate::failure::{Failure, OrCannot as _};
+use crate::log::{error, notice};
+use netlink::{Link, News};
+
+/// Services that wait for the network wait so long at most.
+const READY_WITHIN: Duration = Duration::from_secs(5);
+/// The group in which the kernel tells of links.
+const LINKS: u32 = 1;
+/// Longer than any datagram of the kernel's.
+const DATAGRAM: usize = 32 * 1024;
+
+const RESOLV_CONF: &str = "/run/resolv.conf";
+const HOSTS: &str = "/run/hosts";
+
+/// A child to start or stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// For this interface, by number and name.
+    Ask(u32, String),
+    /// For the interface of this number.
+    Leave(u32),
+}
+
+/// The interfaces and what is lent to them.
+#[derive(Debug)]
+pub struct Network {
+    /// Hears of links.
+    news: OwnedFd,
+    /// Asks for changes; each answer is there when the request has been sent.
+    requests: OwnedFd,
+    links: BTreeMap<u32, Link>,
+    leases: BTreeMap<u32, Lease>,
+    /// The list of links is complete.
+    is_listed: bool,
+    give_up: Moment,
+}
+
+impl Network {
+    /// Switches the loopback on, and asks for a list of links.
+    pub fn new() -> Result<Network, Failure> {
+        let (news, requests) = (route_socket(LINKS)?, route_socket(0)?);
+        let give_up = clock::now() + READY_WITHIN;
+        let (links, leases) = (BTreeMap::new(), BTreeMap::new());
+        let network = Network { news, requests, links, leases, is_listed: false, give_up };
+        network.request(&netlink::switch_on("lo")).or_cannot("switch on lo")?;
+        network.list().or_cannot("list the network's links")?;
+        Ok(network)
+    }
+
+    /// When, at the latest, what waits for the network shall start.
+    pub fn deadline(&self) -> Moment {
+        self.give_up
+    }
+
+    /// Is there a lease, or nothing that could bring one, or no patience left?
+    pub fn is_ready(&self, now: Moment) -> bool {
+        let is_alone = self.is_listed && !self.links.values().any(|link| link.is_ethernet);
+        !self.leases.is_empty() || is_alone || now >= self.give_up
+    }
+
+    /// Reads what the kernel tells of links.
+    pub fn read(&mut self) -> Vec<Wish> {
+        let mut datagram = vec![0; DATAGRAM];
+        match recv(self.news.as_raw_fd(), &mut datagram, MsgFlags::empty()) {
+            Ok(length) => {
+                datagram.truncate(length);
+                let news = netlink::parse(&datagram);
+                news.into_iter().filter_map(|news| self.on(news)).collect()
+            }
+            // Something was lost: the whole list, then.
+            Err(Errno::ENOBUFS) => {
+                if let Err(errno) = self.list() {
+                    error!("cannot list the network's links: {errno}");
+                }
+                vec![]
+            }
+            Err(_) => vec![],
+        }
+    }
+
+    fn on(&mut self, news: News) -> Option<Wish> {
+        match news {
+            News::Link(link) => self.on_link(link),
+            News::Gone(index) => {
+                self.leases.remove(&index);
+                self.links.remove(&index).map(|_| Wish::Leave(index))
+            }
+            News::EndOfList => {
+                self.is_listed = true;
+                None
+            }
+            News::Answer(_) => None,
+        }
+    }
+
+    fn on_link(&mut self, link: Link) -> Option<Wish> {
+        if !link.is_ethernet {
+            return None;
+        }
+        let (index, name) = (link.index, link.name.clone());
+        let (is_up, has_carrier) = (link.is_up, link.has_carrier);
+        let before = self.links.insert(index, link);
+        let had_carrier = before.as_ref().is_some_and(|link| link.has_carrier);
+        if before.is_none()
+            && !is_up
+            && let Err(errno) = self.request(&netlink::switch_on(&name))
+        {
+            error!("cannot switch on {name}: {errno}");
+        }
+        match (had_carrier, has_carrier) {
+            (false, true) => {
+                notice!("network: {name}: link up");
+                Some(Wish::Ask(index, name))
+            }
+            (true, false) => {
+                notice!("network: {name}: link down");
+                Some(Wish::Leave(index))
+            }
+            _ => None,
+        }
+    }
+
+    /// Acts on a line that the child for this interface wrote.
+    pub fn apply(&mut self, index: u32, line: &str) {
+        let Some(name) = self.links.get(&index).map(|link| link.name.clone()) else { return };
+        let done =
+            Report::from_line(line).or_cannot("accept what its child says").and_then(|report| {
+                match report {
+                    Report::Lease(lease) => self.lease(index, &name, lease),
+                    Report::Lost => self.lost(index, &name),
+                }
+            });
+        if let Err(failure) = done {
+            error!("network: {name}: {failure}");
+        }
+    }
+
+    fn lease(&mut self, index: u32, name: &str, lease: Lease) -> Result<(), Failure> {
+        let before = self.leases.remove(&index);
+        let network = |lease: &Lease| (lease.address, lease.prefix);
+        // First the old one: removed later it would take a new one of the same network along.
+        if let Some(old) = before.as_ref().filter(|old| network(old) != network(&lease)) {
+            let _ = self.request(&netlink::remove_address(index, old));
+        }
+        self.request(&netlink::add_address(index, &lease)).or_cannot("set the address")?;
+        if let Some(router) = lease.router {
+            self.request(&netlink::add_default_route(index, &lease, router))
+                .or_cannot(format_args!("set the route by {router}"))?;
+        }
+        if before.as_ref() != Some(&lease) {
+            notice!("network: {name} {lease}");
+        }
+        self.leases.insert(index, lease);
+        self.write_resolv_conf()
+    }
+
+    fn lost(&mut self, index: u32, name: &str) -> Result<(), Failure> {
+        let Some(lease) = self.leases.remove(&index) else { return Ok(()) };
+        notice!("network: {name}: lease lost");
+        // It may have run out by itself.
+        let _ = self.request(&netlink::remove_address(index, &lease));
+        self.write_resolv_conf()
+    }
+
+    fn write_resolv_conf(&self) -> Result<(), Failure> {
+        replace(RESOLV_CONF, &resolv_conf(self.leases.values()))
+    }
+
+    fn list(&self) -> nix::Result<()> {
+        send(self.news.as_raw_fd(), &netlink::list_links(), MsgFlags::empty()).map(drop)
+    }
+
+    /// Asks for a change. Netlink answers before the call that sends returns.
+    fn request(&self, message: &[u8]) -> nix::Result<()> {
+        let socket = self.requests.as_raw_fd();
+        send(socket, message, MsgFlags::empty())?;
+        let mut datagram = [0; 1024];
+        let length = recv(socket, &mut datagram, MsgFlags::empty())?;
+        let news = datagram.get(..length).map(netlink::parse).unwrap_or_default();
+        match news.first() {
+            Some(News::Answer(0)) => Ok(()),
+            Some(News::Answer(errno)) => Err(Errno::from_raw(*errno)),
+            _ => Err(Errno::EPROTO),
+        }
+    }
+}
+
+impl AsFd for Network {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.news.as_fd()
+    }
+}
+
+fn route_socket(groups: u32) -> Result<OwnedFd, Failure> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute);
+    let socket = socket.or_cannot("open a netlink socket")?;
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups)).or_cannot("bind a netlink socket")?;
+    Ok(socket)
+}
+
+/// Writes the files that `/etc/resolv.conf` and `/etc/hosts` are links to. Both must exist before
+/// any service starts: there are resolvers that crash without.
+pub fn write_files(host: &str) -> Result<(), Failure> {
+    replace(RESOLV_CONF, &resolv_conf([]))?;
+    replace(HOSTS, &hosts(host))
+}
+
+fn hosts(host: &str) -> String {
+    format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 {host}\n")
+}
+
+fn resolv_conf<'a>(leases: impl IntoIterator<Item = &'a Lease>) -> String {
+    let mut text =
+        "# By stele-init, from what DHCP said.\noptions timeout:2 attempts:2\n".to_owned();
+    for server in leases.into_iter().flat_map(|lease| &lease.dns).take(MOST_SERVERS) {
+        let _ = writeln!(text, "nameserver {server}");
+    }
+    text
+}
+
+/// Gives a file its new content at once: a reader sees the old or the new.
+fn replace(path: &str, content: &str) -> Result<(), Failure> {
+    let new = format!("{path}.new");
+    fs::write(&new, content)
+        .and_then(|()| fs::rename(&new, path))
+        .or_cannot(format_args!("write {path}"))
+}
+
+impl std::fmt::Display for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)?;
+        if let Some(router) = self.router {
+            write!(f, " via {router}")?;
+        }
+        for server in &self.dns {
+            write!(f, ", dns {server}")?;
+        }
+        write!(f, ", for {} s", self.seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolv_conf_names_the_servers_of_all_leases() {
+        let lease = |dns: &[[u8; 4]]| Lease {
+            address: [10, 0, 2, 15].into(),
+            prefix: 24,
+            router: Some([10, 0, 2, 2].into()),
+            dns: dns.iter().map(|&server| server.into()).collect(),
+            seconds: 60,
+        };
+        let leases = [lease(&[[1, 1, 1, 1], [2, 2, 2, 2]]), lease(&[[3, 3, 3, 3], [4, 4, 4, 4]])];
+        let text = resolv_conf(&leases);
+        let servers: Vec<&str> = text.lines().skip(2).collect();
+        assert_eq!(servers, ["nameserver 1.1.1.1", "nameserver 2.2.2.2", "nameserver 3.3.3.3"]);
+        assert_eq!(
+            leases[0].to_string(),
+            "10.0.2.15/24 via 10.0.2.2, dns 1.1.1.1, dns 2.2.2.2, for 60 s"
+        );
+    }
+}

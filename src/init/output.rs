@@ -1,0 +1,177 @@
+//! What a service's processes print: a pipe, cut into lines, with a bound on how much is shown.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::{pipe2, read};
+
+use crate::clock::Moment;
+
+/// The longest line; what is longer is broken.
+const LONGEST: usize = 800;
+/// How much is read at a time, so that one who prints without end doesn't keep others waiting.
+const AT_A_TIME: usize = 16 * 1024;
+
+/// The reading end of a pipe whose writing end all of a service's processes share, one after
+/// another: what the last one printed before it died is still there.
+#[derive(Debug)]
+pub struct Output {
+    reader: OwnedFd,
+    writer: OwnedFd,
+    lines: Lines,
+}
+
+impl Output {
+    /// A pipe that doesn't block its reader.
+    pub fn new() -> nix::Result<Output> {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        Ok(Output { reader, writer, lines: Lines::default() })
+    }
+
+    /// What a process gets to write to.
+    pub fn writer(&self) -> BorrowedFd<'_> {
+        self.writer.as_fd()
+    }
+
+    /// The lines that are complete now.
+    pub fn read(&mut self) -> Vec<String> {
+        let mut bytes = vec![0; AT_A_TIME];
+        let length = read(&self.reader, &mut bytes).unwrap_or_default();
+        bytes.truncate(length);
+        self.lines.push(&bytes)
+    }
+
+    /// The rest, when nobody will end its last line.
+    pub fn finish(&mut self) -> Vec<String> {
+        let mut lines = self.read();
+        lines.extend(self.lines.rest());
+        lines
+    }
+}
+
+impl AsFd for Output {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+/// Bytes in, lines out.
+#[derive(Debug, Default)]
+struct Lines {
+    unfinished: Vec<u8>,
+}
+
+impl Lines {
+    fn push(&mut self, bytes: &[u8]) -> Vec<String> {
+        let mut lines = vec![];
+        for &byte in bytes {
+            if byte != b'\n' {
+                self.unfinished.push(byte);
+            }
+            if byte == b'\n' || self.unfinished.len() >= LONGEST {
+                lines.extend(self.rest());
+            }
+        }
+        lines
+    }
+
+    /// An empty line tells nothing and is left out.
+    fn rest(&mut self) -> Option<String> {
+        let line = String::from_utf8_lossy(&self.unfinished).trim_end().to_owned();
+        self.unfinished.clear();
+        (!line.is_empty()).then_some(line)
+    }
+}
+
+/// How much may be shown: some lines at once, then so many a second.
+#[derive(Debug)]
+pub struct Throttle {
+    allowance: u32,
+    refilled: Moment,
+    withheld: u32,
+}
+
+/// May this line be shown?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Yes, and so many before it were not.
+    Show { withheld: u32 },
+    /// No.
+    Withhold,
+}
+
+impl Throttle {
+    const AT_ONCE: u32 = 200;
+    /// One more each.
+    const REFILL: Duration = Duration::from_millis(20);
+
+    /// Nothing shown yet.
+    pub fn new(now: Moment) -> Throttle {
+        Throttle { allowance: Throttle::AT_ONCE, refilled: now, withheld: 0 }
+    }
+
+    /// Asks for one line.
+    pub fn ask(&mut self, now: Moment) -> Verdict {
+        let more = now.saturating_sub(self.refilled).as_millis() / Throttle::REFILL.as_millis();
+        if more > 0 {
+            let more = u32::try_from(more).unwrap_or(u32::MAX);
+            self.allowance = self.allowance.saturating_add(more).min(Throttle::AT_ONCE);
+            self.refilled = now;
+        }
+        if self.allowance == 0 {
+            self.withheld = self.withheld.saturating_add(1);
+            return Verdict::Withhold;
+        }
+        self.allowance -= 1;
+        Verdict::Show { withheld: std::mem::take(&mut self.withheld) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::write;
+
+    #[test]
+    fn bytes_become_lines() {
+        let table: [(&[&[u8]], &[&str]); 6] = [
+            (&[b"one\ntwo\n"], &["one", "two"]),
+            (&[b"o", b"ne", b"\n"], &["one"]),
+            (&[b"one\r\n\n \ntwo\n"], &["one", "two"]),
+            (&[b"not ended"], &[]),
+            (&[b"\xff\xfe\n"], &["\u{fffd}\u{fffd}"]),
+            (&[&[b'x'; 2 * LONGEST], b"y\n"], &[&"x".repeat(LONGEST), &"x".repeat(LONGEST), "y"]),
+        ];
+        for (pieces, expected) in table {
+            let mut lines = Lines::default();
+            let got: Vec<String> = pieces.iter().flat_map(|piece| lines.push(piece)).collect();
+            assert_eq!(got, expected);
+        }
+    }
+
+    #[test]
+    fn a_pipe_gives_lines_and_the_unfinished_rest() {
+        let mut output = Output::new().unwrap();
+        assert!(output.read().is_empty());
+        write(output.writer(), b"one\ntwo").unwrap();
+        assert_eq!(output.read(), ["one"]);
+        assert_eq!(output.finish(), ["two"]);
+        assert!(output.finish().is_empty());
+    }
+
+    #[test]
+    fn a_flood_is_cut_and_counted() {
+        let mut throttle = Throttle::new(Duration::ZERO);
+        let shown = Verdict::Show { withheld: 0 };
+        for _ in 0..Throttle::AT_ONCE {
+            assert_eq!(throttle.ask(Duration::ZERO), shown);
+        }
+        for _ in 0..7 {
+            assert_eq!(throttle.ask(Duration::from_millis(19)), Verdict::Withhold);
+        }
+        assert_eq!(throttle.ask(Duration::from_millis(20)), Verdict::Show { withheld: 7 });
+        assert_eq!(throttle.ask(Duration::from_millis(21)), Verdict::Withhold);
+    }
+}

@@ -1,0 +1,59 @@
+//! From a verified root to running services.
+
+use std::fs;
+
+use appliance::boot::{APPLIANCE_FILE, Appliance, ROOT_MODULES};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::sethostname;
+
+use crate::cgroup;
+use crate::end::{self, End};
+use crate::event_loop::EventLoop;
+use crate::failure::{Failure, OrCannot as _};
+use crate::log::{self, error, notice};
+use crate::network::{self, Network};
+use crate::{clock, modules, mounts, sysctl, volumes};
+
+/// Comes back only with what went wrong before services could start.
+pub fn run() -> Failure {
+    match serve() {
+        Ok(end) => end::finish(end),
+        Err(failure) => failure,
+    }
+}
+
+fn serve() -> Result<End, Failure> {
+    end::arm(log::open()?)?;
+    log::show_notices();
+    umask(Mode::from_bits_truncate(0o022));
+    let appliance = read()?;
+    notice!("root: {} {} starts", appliance.name, appliance.version);
+    mounts::rest()?;
+    cgroup::set_up()?;
+    load_modules(&appliance.modules);
+    sysctl::apply();
+    clock::not_before(appliance.clock)?;
+    sethostname(&appliance.name).or_cannot(format_args!("set the name {}", appliance.name))?;
+    network::write_files(&appliance.name)?;
+    volumes::mount_all(&appliance.volumes)?;
+    let event_loop = EventLoop::new(appliance.services, Network::new()?)?;
+    Ok(event_loop.run())
+}
+
+fn read() -> Result<Appliance, Failure> {
+    let text = fs::read(APPLIANCE_FILE).or_cannot(format_args!("read {APPLIANCE_FILE}"))?;
+    serde_json::from_slice(&text).or_cannot(format_args!("understand {APPLIANCE_FILE}"))
+}
+
+/// A machine without this or that device is still an appliance; what is missing is told.
+fn load_modules(names: &[String]) {
+    for name in names {
+        if let Err(failure) = modules::load(ROOT_MODULES, name) {
+            error!("{failure}");
+        }
+    }
+    sysctl::close_modules();
+    if let Err(failure) = mounts::firmware_variables() {
+        error!("{failure}");
+    }
+}

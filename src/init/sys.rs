@@ -1,0 +1,291 @@
+//! The calls that no safe interface offers. All `unsafe` code of PID 1 is in this file.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fs::File;
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use nix::errno::Errno;
+use nix::unistd::{ForkResult, Pid};
+
+/// Runs `child` in a new process, which ends with the status that it returns.
+///
+/// PID 1 has one thread, so the copy is a whole process; still, `child` should neither allocate nor
+/// take a lock.
+pub fn fork(child: impl FnOnce() -> c_int) -> nix::Result<Pid> {
+    // SAFETY: no other thread exists that could hold a lock in the copy. nix has only this unsafe
+    // call.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => exit_now(child()),
+    }
+}
+
+/// Ends this process at once: no destructor, no buffer is written.
+pub fn exit_now(status: c_int) -> ! {
+    // SAFETY: takes a number and doesn't return. `std::process::exit` would run what the parent
+    // registered.
+    unsafe { libc::_exit(status) }
+}
+
+/// A program to become: everything that execve takes, allocated beforehand.
+#[derive(Debug)]
+pub struct Exec {
+    program: CString,
+    arguments: Pointers,
+    environment: Pointers,
+}
+
+/// Strings, and the array of pointers to them, ended by a null one, that the kernel wants.
+#[derive(Debug)]
+struct Pointers {
+    array: Vec<*const c_char>,
+    /// Owns what `array` points to; a `CString`'s bytes stay where they are when it is moved.
+    _strings: Vec<CString>,
+}
+
+impl Pointers {
+    fn new(strings: Vec<CString>) -> Pointers {
+        let ends = [ptr::null()];
+        let array = strings.iter().map(|string| string.as_ptr()).chain(ends).collect();
+        Pointers { array, _strings: strings }
+    }
+}
+
+impl Exec {
+    /// `arguments` begin with the program's own name.
+    pub fn new(program: CString, arguments: Vec<CString>, environment: Vec<CString>) -> Exec {
+        let (arguments, environment) = (Pointers::new(arguments), Pointers::new(environment));
+        Exec { program, arguments, environment }
+    }
+
+    /// Becomes the program. Comes back only if that failed. Allocates nothing.
+    pub fn run(&self) -> Errno {
+        let (arguments, environment) =
+            (self.arguments.array.as_ptr(), self.environment.array.as_ptr());
+        // SAFETY: both arrays end with a null pointer, and the strings live as long as `self`.
+        // nix's execve allocates its arrays, which a forked child shouldn't.
+        unsafe { libc::execve(self.program.as_ptr(), arguments, environment) };
+        Errno::last()
+    }
+}
+
+/// In a child before it becomes a program: no signal blocked, each with its default effect, and no
+/// descriptor but the first three left open for the program.
+pub fn forget_signals_and_files() {
+    // SAFETY: only this process' own dispositions, mask and descriptor flags change; both signal
+    // sets are initialised by sigemptyset. Failures (SIGKILL has no other disposition; a kernel
+    // without close_range) leave things as they were. nix can't name real-time signals.
+    unsafe {
+        for signal in 1..=libc::SIGRTMAX() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none = MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+        libc::syscall(libc::SYS_close_range, 3, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    }
+}
+
+/// Empties the capability bounding set: no program this process becomes ever gains one.
+pub fn drop_bounding_set() -> nix::Result<()> {
+    for capability in 0.. {
+        // SAFETY: PR_CAPBSET_DROP takes a number. nix doesn't have it.
+        match Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
+            Ok(_) => {}
+            // Past the last capability that this kernel knows.
+            Err(Errno::EINVAL) if capability > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// With this exit status.
+    Exited(c_int),
+    /// By this signal.
+    Killed(c_int),
+}
+
+/// A process that ended and is not reaped yet, so that `/proc` still has it. `Ok(None)`: none has;
+/// `ECHILD`: there is no other process at all.
+pub fn ended_child() -> nix::Result<Option<(Pid, Ending)>> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: waitid writes a siginfo_t to the place that is given; the fields read afterwards are
+    // those that it fills in for SIGCHLD, and all-zero bytes are a valid siginfo_t. nix fails on a
+    // real-time signal here, which would leave that process unreaped for ever.
+    let (pid, code, status) = unsafe {
+        Errno::result(libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options))?;
+        let info = info.assume_init();
+        (info.si_pid(), info.si_code, info.si_status())
+    };
+    let is_exit = code == libc::CLD_EXITED;
+    let ending = if is_exit { Ending::Exited(status) } else { Ending::Killed(status) };
+    Ok((pid > 0).then(|| (Pid::from_raw(pid), ending)))
+}
+
+/// Takes an ended process off the kernel's table.
+pub fn reap(pid: Pid) {
+    // SAFETY: a null status pointer is allowed. See [`ended_child`] for why not nix.
+    unsafe { libc::waitpid(pid.as_raw(), ptr::null_mut(), libc::WNOHANG) };
+}
+
+/// An ioctl to device-mapper's control device; `message` holds its own length at byte 12.
+pub fn device_mapper(control: &File, command: u8, message: &mut [u8]) -> nix::Result<()> {
+    const HEADER: usize = 312;
+    let length =
+        message.get(12..16).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes);
+    if message.len() < HEADER || length.and_then(|n| usize::try_from(n).ok()) != Some(message.len())
+    {
+        return Err(Errno::EINVAL);
+    }
+    let request = nix::request_code_readwrite!(0xfd, command, HEADER);
+    // SAFETY: the kernel reads and writes `data_size` bytes at most, which was just compared with
+    // the buffer's length.
+    Errno::result(unsafe { libc::ioctl(control.as_raw_fd(), request, message.as_mut_ptr()) })
+        .map(drop)
+}
+
+/// Can this input device send this key?
+pub fn has_key(device: &File, key: u16) -> bool {
+    const EV_KEY: u8 = 1;
+    let mut keys = [0u8; 96];
+    let request = nix::request_code_read!(b'E', 0x20 + EV_KEY, keys.len());
+    // SAFETY: EVIOCGBIT writes at most as many bytes as its request code says, `keys.len()`.
+    let done =
+        Errno::result(unsafe { libc::ioctl(device.as_raw_fd(), request, keys.as_mut_ptr()) });
+    let byte = keys.get(usize::from(key / 8)).copied().unwrap_or_default();
+    done.is_ok() && byte & (1 << (key % 8)) != 0
+}
+
+/// Standard input, which a child of ours was given as its socket.
+pub fn standard_input() -> OwnedFd {
+    // SAFETY: descriptor 0 is open (std sees to that) and nothing else in this program uses it.
+    unsafe { OwnedFd::from_raw_fd(0) }
+}
+
+fn link_address(interface: u32, protocol: u16) -> libc::sockaddr_ll {
+    // SAFETY: all-zero bytes are a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = c_int::try_from(interface).unwrap_or(c_int::MAX);
+    address
+}
+
+const LINK_ADDRESS: libc::socklen_t = mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+
+/// One instruction of a classic BPF program: operation, jump if true, jump if false, operand.
+pub type Instruction = (u16, u8, u8, u32);
+
+/// A socket for IPv4 packets of one interface, of which it only ever sees those that `filter`
+/// lets pass: the filter is locked before the first packet can arrive.
+pub fn packet_socket(interface: u32, filter: &[Instruction]) -> nix::Result<OwnedFd> {
+    let flags = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    let mut code: Vec<libc::sock_filter> =
+        filter.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
+    let length = u16::try_from(code.len()).map_err(|_| Errno::EINVAL)?;
+    let program = libc::sock_fprog { len: length, filter: code.as_mut_ptr() };
+    let address = link_address(interface, libc::ETH_P_IP as u16);
+    // SAFETY: a new descriptor is owned by nobody else; each option is passed with the size of its
+    // own type; the kernel copies the program during the call. nix knows neither these options nor
+    // how to make a link address.
+    unsafe {
+        let socket = OwnedFd::from_raw_fd(Errno::result(libc::socket(libc::AF_PACKET, flags, 0))?);
+        set_option(&socket, libc::SO_ATTACH_FILTER, &program)?;
+        set_option(&socket, libc::SO_LOCK_FILTER, &1)?;
+        let address = ptr::from_ref(&address).cast();
+        Errno::result(libc::bind(socket.as_raw_fd(), address, LINK_ADDRESS))?;
+        Ok(socket)
+    }
+}
+
+/// # Safety
+/// `value` must be of the type that the option takes.
+unsafe fn set_option<T>(socket: &OwnedFd, option: c_int, value: &T) -> nix::Result<()> {
+    let size = mem::size_of::<T>() as libc::socklen_t;
+    let value = ptr::from_ref(value).cast::<c_void>();
+    // SAFETY: `value` points to `size` bytes; the caller vouches for the type.
+    let done =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, value, size) };
+    Errno::result(done).map(drop)
+}
+
+/// Sends an IPv4 packet to everybody on the interface that the packet socket is bound to.
+pub fn broadcast(socket: impl AsFd, interface: u32, packet: &[u8]) -> nix::Result<()> {
+    let mut address = link_address(interface, libc::ETH_P_IP as u16);
+    address.sll_halen = 6;
+    address.sll_addr = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0];
+    let socket = socket.as_fd().as_raw_fd();
+    let (data, length) = (packet.as_ptr().cast(), packet.len());
+    // SAFETY: pointers and lengths are those of a live slice and of a sockaddr_ll. nix can't make
+    // a link address.
+    let sent = unsafe {
+        libc::sendto(socket, data, length, 0, ptr::from_ref(&address).cast(), LINK_ADDRESS)
+    };
+    Errno::result(sent).map(drop)
+}
+
+/// Where the handler of fatal signals writes; -1 is nowhere.
+static LAST_WORDS: AtomicI32 = AtomicI32::new(-1);
+
+/// From here on a fault in this process (or an abort) is logged to `log` and reboots the machine,
+/// where the kernel would halt on it.
+pub fn reboot_on_fatal_signals(log: BorrowedFd<'static>) -> nix::Result<()> {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    const STACK: usize = 16 * 1024;
+    LAST_WORDS.store(log.as_raw_fd(), Ordering::Relaxed);
+    let stack = Box::leak(Box::new([0u8; STACK]));
+    let stack = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: STACK };
+    let action = SigAction::new(
+        SigHandler::Handler(fatal_signal),
+        SaFlags::SA_ONSTACK | SaFlags::SA_RESETHAND,
+        SigSet::all(),
+    );
+    // SAFETY: the stack lives for ever and is used for nothing else; the handler calls only what is
+    // safe in one (write, nanosleep, reboot).
+    unsafe {
+        Errno::result(libc::sigaltstack(&stack, ptr::null_mut()))?;
+        use Signal::*;
+        for signal in [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS] {
+            sigaction(signal, &action)?;
+        }
+    }
+    Ok(())
+}
+
+extern "C" fn fatal_signal(signal: c_int) {
+    let words: &CStr = match signal {
+        libc::SIGSEGV => c"<11>stele-init: fatal signal: segmentation fault; rebooting\n",
+        libc::SIGBUS => c"<11>stele-init: fatal signal: bus error; rebooting\n",
+        libc::SIGILL => c"<11>stele-init: fatal signal: illegal instruction; rebooting\n",
+        libc::SIGABRT => c"<11>stele-init: fatal signal: abort; rebooting\n",
+        _ => c"<11>stele-init: fatal signal; rebooting\n",
+    };
+    let log = LAST_WORDS.load(Ordering::Relaxed);
+    let pause = libc::timespec { tv_sec: 2, tv_nsec: 0 };
+    // SAFETY: all of these are async-signal-safe, and the pointers are to live values.
+    unsafe {
+        libc::write(log, words.as_ptr().cast(), words.count_bytes());
+        libc::nanosleep(&pause, ptr::null_mut());
+        libc::reboot(libc::RB_AUTOBOOT);
+    }
+    exit_now(1)
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ending::Exited(status) => write!(f, "exit status {status}"),
+            Ending::Killed(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
