@@ -1,0 +1,8 @@
+//! From a tree to bytes on a disk. Nothing here knows of recipes, and nothing here decides what an
+//! appliance is made of.
+
+pub mod cpio;
+pub mod disk;
+pub mod fat;
+pub mod squashfs;
+pub mod uki;

@@ -1,0 +1,346 @@
+//! A plan: recipe and layers with every name resolved, and nothing fetched yet.
+//!
+//! Whatever can be wrong without looking into a package is found here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use appliance::boot::Volume;
+use appliance::hash::Digest;
+use appliance::service::{self, Kind, Millis, Ready, Service, User};
+use serde::Serialize;
+
+use crate::glob::Glob;
+use crate::layer::{Kernel, LayerFolder, ReadyEntry, ServiceEntry};
+use crate::quantity::{Name, Owner, Span};
+use crate::recipe::{Recipe, RecipeFile};
+use crate::slice::Slice;
+
+/// The name that a service may wait for although no layer declares it.
+const NETWORK: &str = "network";
+
+/// What is to be built, before any package has been looked at.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The recipe and its place.
+    pub file: RecipeFile,
+    /// Each layer after those that it needs.
+    pub layers: Vec<LayerFolder>,
+    /// Packages asked for by name, and the layers that ask.
+    pub roots: BTreeMap<String, BTreeSet<Name>>,
+    /// What is taken from which packages.
+    pub wants: Vec<Want>,
+    /// Who owns things and runs services, by name.
+    pub users: BTreeMap<String, User>,
+    /// What runs, in start order.
+    pub services: Vec<Service>,
+    /// What outlives a boot, by path.
+    pub volumes: Vec<Volume>,
+    /// The one layer's kernel.
+    pub kernel: Kernel,
+}
+
+/// A layer's wish: these paths of the packages of this name.
+#[derive(Debug, Clone)]
+pub struct Want {
+    /// Who wishes.
+    pub layer: Name,
+    /// The name, perhaps with `*`.
+    pub package: Glob,
+    /// The slices wanted, in the order of their names in the layer.
+    pub slices: Vec<Slice>,
+}
+
+impl Plan {
+    /// Resolves every name of `file` and of the layers that it wants.
+    pub fn new(file: RecipeFile) -> Result<Plan> {
+        let recipe = &file.recipe;
+        let folders: Vec<PathBuf> =
+            recipe.layers_from.iter().map(|folder| file.beside(folder)).collect();
+        let layers = load_layers(&recipe.layers, &folders)?;
+        let wants = resolve_wants(recipe, &layers)?;
+        let users = resolve_users(&layers)?;
+        check_owners(&layers, &users)?;
+        Ok(Plan {
+            roots: resolve_roots(recipe, &layers),
+            services: resolve_services(&layers, &users)?,
+            volumes: resolve_volumes(&layers, &users)?,
+            kernel: the_kernel(&layers)?,
+            wants,
+            users,
+            layers,
+            file,
+        })
+    }
+
+    /// The recipe.
+    pub fn recipe(&self) -> &Recipe {
+        &self.file.recipe
+    }
+
+    /// Digest of all that decides which packages are locked. A lock made from other inputs is
+    /// stale; a changed configuration file or slice doesn't make it so.
+    pub fn lock_inputs(&self) -> Digest {
+        #[derive(Serialize)]
+        struct Inputs<'a> {
+            suite: &'a Name,
+            architecture: &'a str,
+            repositories: Vec<(&'a Name, &'a str, &'a str, &'a [String])>,
+            roots: &'a BTreeMap<String, BTreeSet<Name>>,
+            taken: BTreeSet<&'a str>,
+            scripts: Vec<(&'a str, &'a str, &'a [Digest])>,
+        }
+        let recipe = self.recipe();
+        let notes = self.layers.iter().flat_map(|layer| &layer.layer.scripts);
+        let inputs = Inputs {
+            suite: &recipe.debian.suite,
+            architecture: recipe.debian.architecture.debian(),
+            repositories: recipe
+                .repositories
+                .iter()
+                .map(|r| (&r.name, r.url.as_str(), r.suite.as_str(), r.components.as_slice()))
+                .collect(),
+            roots: &self.roots,
+            taken: self.wants.iter().map(|want| want.package.as_str()).collect(),
+            scripts: notes
+                .map(|note| (note.package.as_str(), note.script.as_str(), note.sha256.as_slice()))
+                .collect(),
+        };
+        Digest::of(&serde_json::to_vec(&inputs).unwrap_or_else(|_| unreachable!("plain data")))
+    }
+
+    /// Is anything (at least the copyright file) taken from the package of this name?
+    pub fn takes_from(&self, package: &str) -> bool {
+        self.wants.iter().any(|want| want.package.matches(package))
+    }
+}
+
+fn load_layers(names: &[Name], folders: &[PathBuf]) -> Result<Vec<LayerFolder>> {
+    let mut ordered = Vec::new();
+    for name in names {
+        load_layer(name, folders, &mut Vec::new(), &mut ordered)?;
+    }
+    Ok(ordered)
+}
+
+/// Puts a layer behind all that it needs. `path` holds those that are being looked at, outermost
+/// first.
+fn load_layer(
+    name: &Name,
+    folders: &[PathBuf],
+    path: &mut Vec<Name>,
+    ordered: &mut Vec<LayerFolder>,
+) -> Result<()> {
+    if ordered.iter().any(|layer| layer.name == *name) {
+        return Ok(());
+    }
+    if path.contains(name) {
+        let circle: Vec<&str> = path.iter().map(Name::as_str).collect();
+        bail!("cannot order layers: {} needs {name}, which needs it again", circle.join(" needs "));
+    }
+    let layer = LayerFolder::load(name, folders)?.with_context(|| {
+        let shown: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
+        format!("cannot find layer {name}: no {name}/layer.toml in {}", shown.join(" or "))
+    })?;
+    path.push(name.clone());
+    for need in &layer.layer.needs {
+        load_layer(need, folders, path, ordered)?;
+    }
+    path.pop();
+    ordered.push(layer);
+    Ok(())
+}
+
+/// `{arch}` in a package's name stands for Debian's name of the architecture.
+fn package_name(recipe: &Recipe, name: &str) -> String {
+    name.replace("{arch}", recipe.debian.architecture.debian())
+}
+
+fn resolve_roots(recipe: &Recipe, layers: &[LayerFolder]) -> BTreeMap<String, BTreeSet<Name>> {
+    let mut roots: BTreeMap<String, BTreeSet<Name>> = BTreeMap::new();
+    for layer in layers {
+        for name in layer.layer.packages.keys() {
+            let name = package_name(recipe, name);
+            if Glob::is_plain(&name) {
+                roots.entry(name).or_default().insert(layer.name.clone());
+            }
+        }
+    }
+    roots
+}
+
+fn resolve_wants(recipe: &Recipe, layers: &[LayerFolder]) -> Result<Vec<Want>> {
+    let mut wants = Vec::new();
+    for (position, folder) in layers.iter().enumerate() {
+        for (package, slices) in &folder.layer.packages {
+            // A slice of an earlier layer may be taken by a later one, but not the other way round.
+            let find = |slice: &String| {
+                let paths = layers[..=position].iter().rev().find_map(|candidate| {
+                    candidate.layer.slices.get(package).and_then(|slices| slices.get(slice))
+                });
+                let paths = paths.with_context(|| {
+                    format!(
+                        "cannot use layer {}: it takes slice `{slice}` of {package}, which neither \
+                         it nor an earlier layer defines",
+                        folder.name
+                    )
+                })?;
+                Slice::new(slice, paths)
+                    .with_context(|| format!("cannot use layer {}", folder.name))
+            };
+            let slices = slices.iter().map(find).collect::<Result<_>>()?;
+            let package = Glob::try_from(package_name(recipe, package))
+                .map_err(|cause| anyhow::anyhow!("cannot use layer {}: {cause}", folder.name))?;
+            wants.push(Want { layer: folder.name.clone(), package, slices });
+        }
+    }
+    Ok(wants)
+}
+
+fn resolve_users(layers: &[LayerFolder]) -> Result<BTreeMap<String, User>> {
+    let mut users = BTreeMap::<String, User>::new();
+    for folder in layers {
+        for (name, account) in &folder.layer.users {
+            let taken = users.values().find(|user| user.name == *name || user.uid == account.uid);
+            if let Some(other) = taken {
+                bail!(
+                    "cannot use layer {}: user `{name}` with uid {} clashes with user `{}` with \
+                     uid {} of an earlier layer",
+                    folder.name,
+                    account.uid,
+                    other.name,
+                    other.uid
+                );
+            }
+            let user = User {
+                name: name.clone(),
+                uid: account.uid,
+                gid: account.uid,
+                home: account.home.to_string(),
+            };
+            users.insert(name.clone(), user);
+        }
+    }
+    Ok(users)
+}
+
+fn check_owners(layers: &[LayerFolder], users: &BTreeMap<String, User>) -> Result<()> {
+    for folder in layers {
+        for (path, file) in &folder.layer.files {
+            owner_ids(&file.owner, users)
+                .with_context(|| format!("cannot use layer {}: file {path}", folder.name))?;
+        }
+    }
+    Ok(())
+}
+
+/// The numbers of an owner.
+pub fn owner_ids(owner: &Owner, users: &BTreeMap<String, User>) -> Result<(u32, u32)> {
+    let id = |name: &str| {
+        users.get(name).with_context(|| format!("no layer declares user or group `{name}`"))
+    };
+    Ok((id(&owner.user)?.uid, id(&owner.group)?.gid))
+}
+
+fn resolve_volumes(
+    layers: &[LayerFolder],
+    users: &BTreeMap<String, User>,
+) -> Result<Vec<Volume>> {
+    let mut volumes = BTreeMap::new();
+    for folder in layers {
+        for (path, entry) in &folder.layer.volumes {
+            let context = || format!("cannot use layer {}: volume {path}", folder.name);
+            let (uid, gid) = owner_ids(&entry.owner, users).with_context(context)?;
+            let mode = entry.mode.0.into();
+            let volume = Volume { path: path.to_string(), mode, uid, gid };
+            if volumes.insert(path, volume).is_some() {
+                bail!("{}: an earlier layer declares it too", context());
+            }
+        }
+    }
+    Ok(volumes.into_values().collect())
+}
+
+fn resolve_services(
+    layers: &[LayerFolder],
+    users: &BTreeMap<String, User>,
+) -> Result<Vec<Service>> {
+    let mut services = BTreeMap::new();
+    for folder in layers {
+        for (name, entry) in &folder.layer.services {
+            let context = || format!("cannot use layer {}: service {name}", folder.name);
+            let service = resolve_service(name, entry, users).with_context(context)?;
+            if services.insert(name.as_str(), service).is_some() {
+                bail!("{}: an earlier layer declares it too", context());
+            }
+        }
+    }
+    for service in services.values() {
+        let unknown =
+            service.after.iter().find(|n| *n != NETWORK && !services.contains_key(n.as_str()));
+        if let Some(unknown) = unknown {
+            bail!("cannot order services: {} waits for `{unknown}`, which is none", service.name);
+        }
+    }
+    service::start_order(services.into_values().collect()).map_err(|circle| {
+        anyhow::anyhow!("cannot order services: {} wait for each other", circle.join(", "))
+    })
+}
+
+fn resolve_service(
+    name: &Name,
+    entry: &ServiceEntry,
+    users: &BTreeMap<String, User>,
+) -> Result<Service> {
+    let program = entry.run.first().context("`run` is empty")?;
+    if !program.starts_with('/') {
+        bail!("`run` starts with `{program}`, which is not an absolute path");
+    }
+    let user = users
+        .get(&entry.user)
+        .with_context(|| format!("it runs as `{}`, which no layer declares", entry.user))?;
+    let kind = match (&entry.once, &entry.ready) {
+        (Some(_), Some(_)) => bail!("it is `once` and has `ready`: choose one"),
+        (Some(once), None) => Kind::Task {
+            creates: once.creates.as_ref().map(ToString::to_string),
+            done_within: millis(once.within),
+        },
+        (None, Some(ready)) => {
+            Kind::Daemon { ready: readiness(ready)?, ready_within: millis(ready.within) }
+        }
+        (None, None) => Kind::Daemon { ready: Ready::Started, ready_within: Millis(0) },
+    };
+    Ok(Service {
+        name: name.to_string(),
+        run: entry.run.clone(),
+        user: user.clone(),
+        env: entry.env.clone(),
+        after: entry.after.clone(),
+        kind,
+        runtime: entry.runtime.iter().map(ToString::to_string).collect(),
+        open_files: entry.open_files,
+        stop_within: millis(entry.stop.within),
+    })
+}
+
+fn readiness(entry: &ReadyEntry) -> Result<Ready> {
+    match (entry.tcp, &entry.file) {
+        (Some(port), None) => Ok(Ready::Tcp(port)),
+        (None, Some(path)) => Ok(Ready::File(path.to_string())),
+        _ => bail!("give one of `tcp` and `file` in `ready`"),
+    }
+}
+
+fn millis(span: Span) -> Millis {
+    Millis(span.0.as_millis() as u64)
+}
+
+fn the_kernel(layers: &[LayerFolder]) -> Result<Kernel> {
+    let mut kernels = layers.iter().filter_map(|folder| folder.layer.kernel.as_ref());
+    match (kernels.next(), kernels.next()) {
+        (Some(kernel), None) => Ok(kernel.clone()),
+        (None, _) => bail!("cannot boot: no layer has a [kernel]"),
+        (Some(_), Some(_)) => bail!("cannot boot: two layers have a [kernel]"),
+    }
+}

@@ -1,0 +1,168 @@
+//! A recipe: what one appliance is made of.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::Deserialize;
+
+use crate::document;
+use crate::quantity::{Name, Size, Version};
+
+/// The document `recipes/NAME.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Recipe {
+    /// What the appliance is called, in file names too.
+    pub name: Name,
+    /// Its own version.
+    pub version: Version,
+    /// What a person calls it.
+    pub title: String,
+    /// Names of layers; each finds its own needs.
+    pub layers: Vec<Name>,
+    /// Folders of layers, relative to the recipe; the first that has a layer gives it.
+    #[serde(default = "layers_beside_recipes")]
+    pub layers_from: Vec<PathBuf>,
+    /// Where packages come from.
+    pub debian: Debian,
+    /// Further apt repositories.
+    #[serde(default, rename = "repository")]
+    pub repositories: Vec<Repository>,
+    /// The disk.
+    pub image: ImageSizes,
+    /// The kernel's start.
+    #[serde(default)]
+    pub boot: Boot,
+}
+
+fn layers_beside_recipes() -> Vec<PathBuf> {
+    vec!["../layers".into()]
+}
+
+/// Which Debian.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Debian {
+    /// `bookworm`, `trixie`, `sid` …: a stable suite brings its updates and security.
+    pub suite: Name,
+    /// As Debian calls it: `amd64`, `arm64`.
+    pub architecture: Architecture,
+    /// Base address of the archive; else `--mirror`, else the host's apt sources.
+    pub mirror: Option<String>,
+    /// Base address of the security archive.
+    pub security_mirror: Option<String>,
+}
+
+/// A further apt repository, with its own key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repository {
+    /// What the lock calls it.
+    pub name: Name,
+    /// Base address.
+    pub url: String,
+    /// Its suite.
+    pub suite: String,
+    /// Its components.
+    pub components: Vec<String>,
+    /// An armored OpenPGP key, beside the recipe.
+    pub key: PathBuf,
+}
+
+/// A machine that Stele knows how to boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// x86-64.
+    Amd64,
+    /// 64-bit ARM.
+    Arm64,
+}
+
+impl Architecture {
+    /// Debian's name.
+    pub fn debian(self) -> &'static str {
+        match self {
+            Architecture::Amd64 => "amd64",
+            Architecture::Arm64 => "arm64",
+        }
+    }
+
+    /// Rust's name of the target that guest programs are built for.
+    pub fn rust_target(self) -> &'static str {
+        match self {
+            Architecture::Amd64 => "x86_64-unknown-linux-gnu",
+            Architecture::Arm64 => "aarch64-unknown-linux-gnu",
+        }
+    }
+
+    /// The loader's file name at UEFI's fallback path.
+    pub fn efi_fallback(self) -> &'static str {
+        match self {
+            Architecture::Amd64 => "BOOTX64.EFI",
+            Architecture::Arm64 => "BOOTAA64.EFI",
+        }
+    }
+
+    /// The partition type of its root (Discoverable Partitions Specification).
+    pub fn root_partition(self) -> appliance::gpt::Guid {
+        match self {
+            Architecture::Amd64 => appliance::gpt::Guid::ROOT_X86_64,
+            Architecture::Arm64 => appliance::gpt::Guid::ROOT_ARM64,
+        }
+    }
+}
+
+/// How much room the disk gives to what, fixed for the life of an appliance.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageSizes {
+    /// The EFI system partition: the loader and two UKIs.
+    pub esp: Size,
+    /// One slot: a root and its hash tree.
+    pub slot: Size,
+    /// The seed partition, where an operator drops the configuration.
+    pub seed: Size,
+}
+
+/// What the kernel is told.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Boot {
+    /// Added to the command line, after what the layers say.
+    #[serde(default)]
+    pub cmdline: Vec<String>,
+}
+
+/// A recipe and where it stands: its lock is beside it.
+#[derive(Debug, Clone)]
+pub struct RecipeFile {
+    /// The document's path, as the user wrote it.
+    pub path: PathBuf,
+    /// What it says.
+    pub recipe: Recipe,
+}
+
+impl RecipeFile {
+    /// Reads the recipe at `path`.
+    pub fn load(path: &Path) -> Result<RecipeFile> {
+        Ok(RecipeFile { path: path.to_owned(), recipe: document::load(path)? })
+    }
+
+    /// `NAME.lock`, beside the recipe.
+    pub fn lock_path(&self) -> PathBuf {
+        self.path.with_extension("lock")
+    }
+
+    /// A path that the recipe names, which is relative to the recipe.
+    pub fn beside(&self, name: &Path) -> PathBuf {
+        self.folder().join(name)
+    }
+
+    fn folder(&self) -> &Path {
+        match self.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! One file a verb of `stele`.
+
+pub mod build;
+pub mod lock;
+pub mod programs;
