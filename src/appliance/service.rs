@@ -23,7 +23,7 @@ pub struct Service {
     pub after: Vec<String>,
     /// A long-lived program, or a task that ends.
     pub kind: Kind,
-    /// Directories under `/run` made for it, as its user's, mode 0750.
+    /// Directories made for it, as its user's, mode 0750. Each lies directly in `/run`.
     #[serde(default)]
     pub runtime: Vec<String>,
     /// The most open files (`RLIMIT_NOFILE`).

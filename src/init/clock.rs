@@ -22,11 +22,11 @@ pub fn now() -> Moment {
 /// is dead must still find certificates valid.
 pub fn not_before(earliest: u64) -> Result<(), Failure> {
     let earliest = Duration::from_secs(earliest);
-    let date = ClockId::CLOCK_REALTIME.now().or_cannot("read the clock")?;
-    if Duration::from(date) >= earliest {
+    let date = Duration::from(ClockId::CLOCK_REALTIME.now().or_cannot("read the clock")?);
+    if date >= earliest {
         return Ok(());
     }
-    notice!("root: the clock said {date} s; set to the build's {} s", earliest.as_secs());
+    notice!("root: clock set from {} to {} s, the build's", date.as_secs(), earliest.as_secs());
     let earliest = TimeSpec::from_duration(earliest);
     ClockId::CLOCK_REALTIME.set_time(earliest).or_cannot("set the clock")
 }

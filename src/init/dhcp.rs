@@ -16,20 +16,17 @@ pub mod report;
 
 use std::collections::BTreeMap;
 
-use appliance::boot::INIT_PROGRAM;
+use appliance::boot::{DHCP_USER, INIT_PROGRAM};
 use appliance::service::{Kind, Millis, Ready, Service, User};
 
 use crate::sys::Instruction;
-
-/// The child's user and group, which nothing else has.
-const USER: u32 = 990;
 
 /// The child as a service, so that it is supervised like any other.
 pub fn service(interface: &str) -> Service {
     Service {
         name: format!("dhcp-{interface}"),
         run: vec![INIT_PROGRAM.into(), "dhcp".into(), interface.into()],
-        user: User { name: "stele-dhcp".into(), uid: USER, gid: USER, home: "/".into() },
+        user: User { name: "stele-dhcp".into(), uid: DHCP_USER, gid: DHCP_USER, home: "/".into() },
         env: BTreeMap::new(),
         after: vec![],
         kind: Kind::Daemon { ready: Ready::Started, ready_within: Millis(10_000) },

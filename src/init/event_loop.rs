@@ -19,8 +19,9 @@ use crate::clock::{self, Moment};
 use crate::end::End;
 use crate::failure::{Failure, OrCannot as _};
 use crate::lifecycle::{Effect, Event, Outcome, State};
-use crate::log::{error, notice, warning};
+use crate::log::{detail, error, notice, warning};
 use crate::network::{Network, Wish};
+use crate::output::{Throttle, Verdict};
 use crate::power_button::{self, PowerButton};
 use crate::supervisor::{Id, Order, Supervisor};
 use crate::sys::{self, Ending};
@@ -39,11 +40,13 @@ pub struct EventLoop {
     workers: Vec<Worker>,
     network: Network,
     is_network_ready: bool,
-    /// The DHCP child of an interface, by its number.
-    dhcp: BTreeMap<u32, Id>,
+    /// The DHCP child of an interface, by its name.
+    dhcp: BTreeMap<String, Id>,
     signals: SignalFd,
     buttons: Vec<PowerButton>,
     end: Option<End>,
+    /// How often orphans may be mentioned.
+    orphans: Throttle,
     /// What happened while an order was carried out.
     happened: VecDeque<(Id, Event)>,
 }
@@ -64,10 +67,7 @@ impl EventLoop {
     pub fn new(services: Vec<Service>, network: Network) -> Result<EventLoop, Failure> {
         let what = "read signals";
         let mut signals = SigSet::all();
-        use Signal::*;
-        for fault in [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS] {
-            signals.remove(fault);
-        }
+        sys::FAULTS.into_iter().for_each(|fault| signals.remove(fault));
         signals.thread_block().or_cannot(what)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&signals, flags).or_cannot(what)?;
@@ -80,10 +80,11 @@ impl EventLoop {
             signals,
             buttons: power_button::find(),
             end: None,
+            orphans: Throttle::default(),
             happened: VecDeque::new(),
         };
         for service in services {
-            this.add(Worker::new(service, clock::now())?);
+            this.add(Worker::new(service)?);
         }
         Ok(this)
     }
@@ -228,8 +229,7 @@ impl EventLoop {
     fn on_exit(&mut self, pid: Pid, ending: Ending) {
         let index = self.workers.iter().position(|worker| worker.pid() == Some(pid));
         if index.is_none() {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            notice!("reaped orphan {pid} ({})", name.trim_end());
+            self.on_orphan(pid);
         }
         sys::reap(pid);
         let Some(id) = index.map(Id) else { return };
@@ -239,6 +239,18 @@ impl EventLoop {
         });
         let is_success = ending == Ending::Exited(0);
         self.tell(id, Event::Exit(if is_success { Outcome::Success } else { Outcome::Failure }));
+    }
+
+    /// A process that some service left behind; it is in that service's cgroup to the last.
+    fn on_orphan(&mut self, pid: Pid) {
+        let Verdict::Show { withheld } = self.orphans.ask(clock::now()) else { return };
+        let read = |file| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let (name, cgroup) = (read("comm"), read("cgroup"));
+        let service = cgroup.trim_end().rsplit('/').next().unwrap_or_default();
+        detail!("reaped orphan {pid} ({}) of {service}", name.trim_end());
+        if withheld > 0 {
+            detail!("reaped {withheld} other orphans");
+        }
     }
 
     fn on_button(&mut self, index: usize) {
@@ -265,19 +277,22 @@ impl EventLoop {
     /// An interface has somebody to ask, or nobody any more.
     fn grant(&mut self, wish: Wish) {
         match wish {
-            Wish::Ask(index, name) => match self.dhcp.get(&index) {
-                Some(id) => self.tell(*id, Event::Start),
-                None => match Worker::for_dhcp(index, &name, clock::now()) {
+            Wish::Ask(name, interface) => match self.dhcp.get(&name).copied() {
+                Some(id) => {
+                    self.with(id, |worker| worker.move_to(interface));
+                    self.tell(id, Event::Start);
+                }
+                None => match Worker::for_dhcp(interface, &name) {
                     Ok(worker) => {
                         let id = self.add(worker);
-                        self.dhcp.insert(index, id);
+                        self.dhcp.insert(name, id);
                         self.tell(id, Event::Start);
                     }
                     Err(failure) => error!("{failure}"),
                 },
             },
-            Wish::Leave(index) => {
-                if let Some(id) = self.dhcp.get(&index) {
+            Wish::Leave(name) => {
+                if let Some(id) = self.dhcp.get(&name) {
                     self.tell(*id, Event::Stop);
                 }
             }

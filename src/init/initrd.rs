@@ -24,7 +24,8 @@ pub fn run() -> Failure {
 
 fn open_root() -> Result<Infallible, Failure> {
     mounts::first()?;
-    end::arm(log::open()?)?;
+    let log = log::open()?;
+    end::arm(log)?;
     log::show_notices();
     sysctl::reboot_on_panic();
     notice!("initrd: starts");

@@ -15,6 +15,7 @@
 //! | `initrd: root HASH opened` | dm-verity checks every read from here on |
 //! | `initrd: hands over to the root` | next is exec in the real root |
 //! | `root: NAME VERSION starts` | |
+//! | `root: clock set from 788918406 to 1700000000 s, the build's` | it was before the build |
 //! | `root: N volumes in memory` | |
 //! | `root: starts N services` | the supervisor runs |
 //! | `network: eth0: link up` / `link down` | |
@@ -25,13 +26,13 @@
 //! | `service NAME: ended: exit status 1`, `ended: signal 9` | its main process is gone |
 //! | `service NAME: not ready in time` | it is killed, and tried again |
 //! | `service NAME: cannot exec /usr/bin/x: ENOENT: …` | |
-//! | `reaped orphan 123 (name)` | a process whose parent died |
 //! | `system: power off (power button)`, `system: reboot (Ctrl-Alt-Del)` | services will be stopped |
 //! | `system: services stopped` | |
 //! | `system: powers off`, `system: reboots` | the last line |
 //! | `cannot …: …; rebooting` | a failure that ends this boot |
 //!
-//! What a service prints follows as `NAME: line`.
+//! What a service prints follows as `NAME: line`. Not on a `quiet` console: `reaped orphan 123
+//! (sleep) of NAME`, a process that a service left behind.
 
 use std::fmt::{self, Display};
 use std::fs::{self, File, OpenOptions};
@@ -50,6 +51,8 @@ pub enum Priority {
     Warning = 4,
     /// The normal course of things.
     Notice = 5,
+    /// For who looks for it; not for the console.
+    Detail = 6,
 }
 
 /// The kernel refuses records longer than 1024 bytes; the rest is for prefixes.
@@ -121,6 +124,13 @@ macro_rules! notice {
     };
 }
 
+/// For who looks for it; not for the console.
+macro_rules! detail {
+    ($($text:tt)*) => {
+        $crate::log::write($crate::log::Priority::Detail, "stele-init", format_args!($($text)*))
+    };
+}
+
 /// Odd, and got over.
 macro_rules! warning {
     ($($text:tt)*) => {
@@ -135,7 +145,7 @@ macro_rules! error {
     };
 }
 
-pub(crate) use {error, notice, warning};
+pub(crate) use {detail, error, notice, warning};
 
 #[cfg(test)]
 mod tests {

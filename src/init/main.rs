@@ -36,14 +36,10 @@ mod verity;
 mod volumes;
 mod worker;
 
-use std::path::Path;
-
-use appliance::boot::INITRD_FILE;
-
 fn main() {
     // PID 1 takes no arguments: the kernel hands it whatever firmware put on the command line.
     if std::process::id() == 1 {
-        let failure = match Path::new(INITRD_FILE).exists() {
+        let failure = match switch_root::is_initrd() {
             true => initrd::run(),
             false => root::run(),
         };
@@ -55,6 +51,27 @@ fn main() {
         _ => {
             eprintln!("stele-init is PID 1 of an appliance; nobody else runs it");
             std::process::exit(2)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// What decides is apart from what does: these look at nothing but their arguments.
+    const PURE: [(&str, &str); 5] = [
+        ("lifecycle.rs", include_str!("lifecycle.rs")),
+        ("supervisor.rs", include_str!("supervisor.rs")),
+        ("dhcp/client.rs", include_str!("dhcp/client.rs")),
+        ("dhcp/message.rs", include_str!("dhcp/message.rs")),
+        ("network/netlink.rs", include_str!("network/netlink.rs")),
+    ];
+
+    #[test]
+    fn what_decides_calls_no_system() {
+        for (file, text) in PURE {
+            for system in ["nix::", "libc::", "std::fs", "std::io", "std::process", "crate::sys"] {
+                assert!(!text.contains(system), "{file} mentions {system}");
+            }
         }
     }
 }

@@ -35,10 +35,10 @@ const HOSTS: &str = "/run/hosts";
 /// A child to start or stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wish {
-    /// For this interface, by number and name.
-    Ask(u32, String),
-    /// For the interface of this number.
-    Leave(u32),
+    /// For the interface of this name, which has this number.
+    Ask(String, u32),
+    /// For the interface of this name.
+    Leave(String),
 }
 
 /// The interfaces and what is lent to them.
@@ -103,7 +103,7 @@ impl Network {
             News::Link(link) => self.on_link(link),
             News::Gone(index) => {
                 self.leases.remove(&index);
-                self.links.remove(&index).map(|_| Wish::Leave(index))
+                self.links.remove(&index).map(|link| Wish::Leave(link.name))
             }
             News::EndOfList => {
                 self.is_listed = true;
@@ -130,11 +130,11 @@ impl Network {
         match (had_carrier, has_carrier) {
             (false, true) => {
                 notice!("network: {name}: link up");
-                Some(Wish::Ask(index, name))
+                Some(Wish::Ask(name, index))
             }
             (true, false) => {
                 notice!("network: {name}: link down");
-                Some(Wish::Leave(index))
+                Some(Wish::Leave(name))
             }
             _ => None,
         }
@@ -157,9 +157,10 @@ impl Network {
 
     fn lease(&mut self, index: u32, name: &str, lease: Lease) -> Result<(), Failure> {
         let before = self.leases.remove(&index);
-        let network = |lease: &Lease| (lease.address, lease.prefix);
-        // First the old one: removed later it would take a new one of the same network along.
-        if let Some(old) = before.as_ref().filter(|old| network(old) != network(&lease)) {
+        let place = |lease: &Lease| (lease.address, lease.prefix, lease.router);
+        // First the old one, and with it its route: removed later, an address takes newer ones of
+        // its network along.
+        if let Some(old) = before.as_ref().filter(|old| place(old) != place(&lease)) {
             let _ = self.request(&netlink::remove_address(index, old));
         }
         self.request(&netlink::add_address(index, &lease)).or_cannot("set the address")?;
@@ -247,19 +248,6 @@ fn replace(path: &str, content: &str) -> Result<(), Failure> {
         .or_cannot(format_args!("write {path}"))
 }
 
-impl std::fmt::Display for Lease {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)?;
-        if let Some(router) = self.router {
-            write!(f, " via {router}")?;
-        }
-        for server in &self.dns {
-            write!(f, ", dns {server}")?;
-        }
-        write!(f, ", for {} s", self.seconds)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,9 +265,5 @@ mod tests {
         let text = resolv_conf(&leases);
         let servers: Vec<&str> = text.lines().skip(2).collect();
         assert_eq!(servers, ["nameserver 1.1.1.1", "nameserver 2.2.2.2", "nameserver 3.3.3.3"]);
-        assert_eq!(
-            leases[0].to_string(),
-            "10.0.2.15/24 via 10.0.2.2, dns 1.1.1.1, dns 2.2.2.2, for 60 s"
-        );
     }
 }

@@ -85,11 +85,12 @@ impl Lines {
     }
 }
 
-/// How much may be shown: some lines at once, then so many a second.
-#[derive(Debug)]
+/// How much may be shown: so many lines in each stretch of time.
+#[derive(Debug, Default)]
 pub struct Throttle {
-    allowance: u32,
-    refilled: Moment,
+    /// When the present stretch began.
+    since: Moment,
+    shown: u32,
     withheld: u32,
 }
 
@@ -103,28 +104,20 @@ pub enum Verdict {
 }
 
 impl Throttle {
-    const AT_ONCE: u32 = 200;
-    /// One more each.
-    const REFILL: Duration = Duration::from_millis(20);
-
-    /// Nothing shown yet.
-    pub fn new(now: Moment) -> Throttle {
-        Throttle { allowance: Throttle::AT_ONCE, refilled: now, withheld: 0 }
-    }
+    const LINES: u32 = 200;
+    const STRETCH: Duration = Duration::from_secs(5);
 
     /// Asks for one line.
     pub fn ask(&mut self, now: Moment) -> Verdict {
-        let more = now.saturating_sub(self.refilled).as_millis() / Throttle::REFILL.as_millis();
-        if more > 0 {
-            let more = u32::try_from(more).unwrap_or(u32::MAX);
-            self.allowance = self.allowance.saturating_add(more).min(Throttle::AT_ONCE);
-            self.refilled = now;
+        if now.saturating_sub(self.since) >= Throttle::STRETCH {
+            self.since = now;
+            self.shown = 0;
         }
-        if self.allowance == 0 {
+        if self.shown >= Throttle::LINES {
             self.withheld = self.withheld.saturating_add(1);
             return Verdict::Withhold;
         }
-        self.allowance -= 1;
+        self.shown += 1;
         Verdict::Show { withheld: std::mem::take(&mut self.withheld) }
     }
 }
@@ -163,15 +156,15 @@ mod tests {
 
     #[test]
     fn a_flood_is_cut_and_counted() {
-        let mut throttle = Throttle::new(Duration::ZERO);
-        let shown = Verdict::Show { withheld: 0 };
-        for _ in 0..Throttle::AT_ONCE {
-            assert_eq!(throttle.ask(Duration::ZERO), shown);
+        let mut throttle = Throttle::default();
+        let at = Duration::from_secs;
+        for _ in 0..Throttle::LINES {
+            assert_eq!(throttle.ask(at(6)), Verdict::Show { withheld: 0 });
         }
         for _ in 0..7 {
-            assert_eq!(throttle.ask(Duration::from_millis(19)), Verdict::Withhold);
+            assert_eq!(throttle.ask(at(10)), Verdict::Withhold);
         }
-        assert_eq!(throttle.ask(Duration::from_millis(20)), Verdict::Show { withheld: 7 });
-        assert_eq!(throttle.ask(Duration::from_millis(21)), Verdict::Withhold);
+        assert_eq!(throttle.ask(at(11)), Verdict::Show { withheld: 7 });
+        assert_eq!(throttle.ask(at(11)), Verdict::Show { withheld: 0 });
     }
 }

@@ -23,7 +23,8 @@ pub fn run() -> Failure {
 }
 
 fn serve() -> Result<End, Failure> {
-    end::arm(log::open()?)?;
+    let log = log::open()?;
+    end::arm(log)?;
     log::show_notices();
     umask(Mode::from_bits_truncate(0o022));
     let appliance = read()?;

@@ -22,6 +22,12 @@ const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 /// What moves along.
 const MOUNTS: [&str; 4] = ["dev", "proc", "sys", "run"];
 
+/// Is this still the initrd? The kernel unpacks it into memory; a root is on a disk.
+pub fn is_initrd() -> bool {
+    let kind = statfs("/").map(|root| root.filesystem_type());
+    kind.is_ok_and(|kind| [TMPFS_MAGIC, RAMFS_MAGIC].contains(&kind))
+}
+
 /// Mounts the verified device as the root to be.
 pub fn mount_root(device: &Path) -> Result<(), Failure> {
     crate::mounts::make_folder(NEW_ROOT)?;
@@ -45,9 +51,8 @@ fn program() -> CString {
 
 /// Gives back the memory that the initrd takes.
 fn free_initrd() -> Result<(), Failure> {
-    let kind = statfs("/").or_cannot("look at the initrd's file system")?.filesystem_type();
     // Deleting everything is right for an initramfs and for nothing else in the world.
-    if ![TMPFS_MAGIC, RAMFS_MAGIC].contains(&kind) {
+    if !is_initrd() {
         return Err(Failure::new("free the initrd", "/ isn't an initramfs"));
     }
     let device = fs::metadata("/").or_cannot("look at /")?.dev();

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fmt;
 use std::fs::File;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
@@ -10,6 +11,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{ForkResult, Pid};
 
 /// Runs `child` in a new process, which ends with the status that it returns.
@@ -114,6 +116,15 @@ pub enum Ending {
     Killed(c_int),
 }
 
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ending::Exited(status) => write!(f, "exit status {status}"),
+            Ending::Killed(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
 /// A process that ended and is not reaped yet, so that `/proc` still has it. `Ok(None)`: none has;
 /// `ECHILD`: there is no other process at all.
 pub fn ended_child() -> nix::Result<Option<(Pid, Ending)>> {
@@ -138,20 +149,19 @@ pub fn reap(pid: Pid) {
     unsafe { libc::waitpid(pid.as_raw(), ptr::null_mut(), libc::WNOHANG) };
 }
 
-/// An ioctl to device-mapper's control device; `message` holds its own length at byte 12.
+/// An ioctl to device-mapper's control device. Writes into the message how long it is.
 pub fn device_mapper(control: &File, command: u8, message: &mut [u8]) -> nix::Result<()> {
+    /// Length of `struct dm_ioctl`, and where in it `data_size` is.
     const HEADER: usize = 312;
-    let length =
-        message.get(12..16).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes);
-    if message.len() < HEADER || length.and_then(|n| usize::try_from(n).ok()) != Some(message.len())
-    {
-        return Err(Errno::EINVAL);
-    }
+    const SIZE: std::ops::Range<usize> = 12..16;
+    let length = u32::try_from(message.len()).map_err(|_| Errno::EINVAL)?;
+    let header = message.first_chunk_mut::<HEADER>().ok_or(Errno::EINVAL)?;
+    header[SIZE].copy_from_slice(&length.to_ne_bytes());
     let request = nix::request_code_readwrite!(0xfd, command, HEADER);
-    // SAFETY: the kernel reads and writes `data_size` bytes at most, which was just compared with
-    // the buffer's length.
-    Errno::result(unsafe { libc::ioctl(control.as_raw_fd(), request, message.as_mut_ptr()) })
-        .map(drop)
+    // SAFETY: the kernel reads and writes as many bytes as `data_size` says at most, which is the
+    // buffer's own length, and at least a header, which it has.
+    let done = unsafe { libc::ioctl(control.as_raw_fd(), request, message.as_mut_ptr()) };
+    Errno::result(done).map(drop)
 }
 
 /// Can this input device send this key?
@@ -160,10 +170,9 @@ pub fn has_key(device: &File, key: u16) -> bool {
     let mut keys = [0u8; 96];
     let request = nix::request_code_read!(b'E', 0x20 + EV_KEY, keys.len());
     // SAFETY: EVIOCGBIT writes at most as many bytes as its request code says, `keys.len()`.
-    let done =
-        Errno::result(unsafe { libc::ioctl(device.as_raw_fd(), request, keys.as_mut_ptr()) });
+    let length = unsafe { libc::ioctl(device.as_raw_fd(), request, keys.as_mut_ptr()) };
     let byte = keys.get(usize::from(key / 8)).copied().unwrap_or_default();
-    done.is_ok() && byte & (1 << (key % 8)) != 0
+    length >= 0 && byte & (1 << (key % 8)) != 0
 }
 
 /// Standard input, which a child of ours was given as its socket.
@@ -234,16 +243,27 @@ pub fn broadcast(socket: impl AsFd, interface: u32, packet: &[u8]) -> nix::Resul
     Errno::result(sent).map(drop)
 }
 
+/// The signals that a bug raises. They must never be blocked: the kernel would end the process.
+pub const FAULTS: [Signal; 7] = [
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGILL,
+    Signal::SIGFPE,
+    Signal::SIGABRT,
+    Signal::SIGTRAP,
+    Signal::SIGSYS,
+];
+
 /// Where the handler of fatal signals writes; -1 is nowhere.
 static LAST_WORDS: AtomicI32 = AtomicI32::new(-1);
 
 /// From here on a fault in this process (or an abort) is logged to `log` and reboots the machine,
 /// where the kernel would halt on it.
 pub fn reboot_on_fatal_signals(log: BorrowedFd<'static>) -> nix::Result<()> {
-    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-    const STACK: usize = 16 * 1024;
+    /// Room for the handler, and for the registers of any processor.
+    const STACK: usize = 64 * 1024;
     LAST_WORDS.store(log.as_raw_fd(), Ordering::Relaxed);
-    let stack = Box::leak(Box::new([0u8; STACK]));
+    let stack = vec![0u8; STACK].leak();
     let stack = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: STACK };
     let action = SigAction::new(
         SigHandler::Handler(fatal_signal),
@@ -254,9 +274,8 @@ pub fn reboot_on_fatal_signals(log: BorrowedFd<'static>) -> nix::Result<()> {
     // safe in one (write, nanosleep, reboot).
     unsafe {
         Errno::result(libc::sigaltstack(&stack, ptr::null_mut()))?;
-        use Signal::*;
-        for signal in [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS] {
-            sigaction(signal, &action)?;
+        for fault in FAULTS {
+            sigaction(fault, &action)?;
         }
     }
     Ok(())
@@ -279,13 +298,4 @@ extern "C" fn fatal_signal(signal: c_int) {
         libc::reboot(libc::RB_AUTOBOOT);
     }
     exit_now(1)
-}
-
-impl std::fmt::Display for Ending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Ending::Exited(status) => write!(f, "exit status {status}"),
-            Ending::Killed(signal) => write!(f, "signal {signal}"),
-        }
-    }
 }

@@ -1,8 +1,9 @@
 //! Settings of the kernel, for every appliance the same.
 
 use std::fs;
+use std::io::ErrorKind;
 
-use crate::log::warning;
+use crate::log::{detail, warning};
 
 /// Path under `/proc/sys`, and value. A kernel without one of them is no reason not to boot.
 const SETTINGS: &[(&str, &str)] = &[
@@ -57,7 +58,9 @@ pub fn close_modules() {
 }
 
 fn set(path: &str, value: &str) {
-    if let Err(error) = fs::write(format!("/proc/sys/{path}"), value) {
-        warning!("cannot set {path} to {value}: {error}");
+    match fs::write(format!("/proc/sys/{path}"), value) {
+        Err(error) if error.kind() == ErrorKind::NotFound => detail!("no setting {path}"),
+        Err(error) => warning!("cannot set {path} to {value}: {error}"),
+        Ok(()) => {}
     }
 }

@@ -34,11 +34,7 @@ fn mount_one(volume: &Volume) -> Result<(), Failure> {
     let Volume { path, mode, uid, gid } = volume;
     let what = format_args!("mount volume {path}");
     let place = place_of(Path::new(path)).ok_or("not an absolute path").or_cannot(what)?;
-    let made = make(&place).and_then(|()| {
-        chown(&place, Some(*uid), Some(*gid))?;
-        fs::set_permissions(&place, Permissions::from_mode(*mode))
-    });
-    made.or_cannot(what)?;
+    make_folder_of(&place, *mode, *uid, *gid).or_cannot(what)?;
     let none = None::<&str>;
     let bind = MsFlags::MS_BIND;
     mount(Some(&place), path.as_str(), none, bind, none).or_cannot(what)?;
@@ -54,8 +50,11 @@ fn place_of(path: &Path) -> Option<PathBuf> {
     (is_plain && inside.components().next().is_some()).then(|| Path::new(DATA).join(inside))
 }
 
-fn make(place: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o755).create(place)
+/// Makes a folder, unless it is there, and gives it an owner and a mode.
+pub fn make_folder_of(path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o755).create(path)?;
+    chown(path, Some(uid), Some(gid))?;
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 #[cfg(test)]

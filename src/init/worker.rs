@@ -1,9 +1,8 @@
 //! The hands of one service: its process, what it prints, its timers. What they shall do is decided
 //! in [`crate::lifecycle`].
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::Path;
 
 use appliance::service::{Kind, Ready, Service};
@@ -18,6 +17,7 @@ use crate::launch::{Launch, Streams};
 use crate::lifecycle::Policy;
 use crate::log::{self, Priority, error, warning};
 use crate::output::{Output, Throttle, Verdict};
+use crate::volumes::make_folder_of;
 use crate::{probe, sys};
 
 /// One service's.
@@ -55,13 +55,13 @@ pub enum Start {
 
 impl Worker {
     /// For a service of the appliance.
-    pub fn new(service: Service, now: Moment) -> Result<Worker, Failure> {
+    pub fn new(service: Service) -> Result<Worker, Failure> {
         let what = format_args!("prepare service {}", service.name);
         Ok(Worker {
             launch: Launch::new(&service)?,
             cgroup: Cgroup::make(&service.name)?,
             output: Output::new().or_cannot(what)?,
-            throttle: Throttle::new(now),
+            throttle: Throttle::default(),
             dhcp: None,
             pid: None,
             trouble: None,
@@ -72,9 +72,9 @@ impl Worker {
     }
 
     /// For the DHCP child of an interface.
-    pub fn for_dhcp(interface: u32, name: &str, now: Moment) -> Result<Worker, Failure> {
+    pub fn for_dhcp(interface: u32, name: &str) -> Result<Worker, Failure> {
         let reports = Output::new().or_cannot(format_args!("prepare DHCP on {name}"))?;
-        let worker = Worker::new(dhcp::service(name), now)?;
+        let worker = Worker::new(dhcp::service(name))?;
         Ok(Worker { dhcp: Some(Dhcp { interface, reports }), ..worker })
     }
 
@@ -125,25 +125,27 @@ impl Worker {
         let started = self.launch.start(streams, &door).or_cannot(what)?;
         self.pid = Some(started.pid);
         self.trouble = Some(started.trouble);
-        let is_probed = |kind: &Kind| {
-            matches!(kind, Kind::Daemon { ready: Ready::Tcp(_) | Ready::File(_), .. })
-        };
-        self.probe_at = is_probed(&self.service.kind).then(|| now + probe::AGAIN_IN);
+        self.probe_at = self.is_probed().then(|| now + probe::AGAIN_IN);
         Ok(Start::Running)
+    }
+
+    /// Does its readiness show only to who looks for it?
+    fn is_probed(&self) -> bool {
+        let looked_for = |ready: &Ready| matches!(ready, Ready::Tcp(_) | Ready::File(_));
+        matches!(&self.service.kind, Kind::Daemon { ready, .. } if looked_for(ready))
     }
 
     fn make_runtime_folders(&self) -> Result<(), Failure> {
         let user = &self.service.user;
-        for path in &self.service.runtime {
-            let path = Path::new("/run").join(path);
-            let made = match path.is_dir() {
-                true => Ok(()),
-                false => DirBuilder::new().recursive(true).mode(0o750).create(&path),
-            };
-            made.and_then(|()| chown(&path, Some(user.uid), Some(user.gid)))
-                .or_cannot(format_args!("make folder {}", path.display()))?;
-        }
-        Ok(())
+        self.service.runtime.iter().try_for_each(|path| {
+            let what = format_args!("make folder {path}");
+            // Any deeper, and somebody else's folder could lead elsewhere by a link.
+            let folder = Path::new(path);
+            if folder.parent() != Some(Path::new("/run")) {
+                return Err(Failure::new(what, "it isn't directly in /run"));
+            }
+            make_folder_of(folder, 0o750, user.uid, user.gid).or_cannot(what)
+        })
     }
 
     /// Open from the start of its process until exec has succeeded or failed.
@@ -228,6 +230,13 @@ impl Worker {
                 warning!("service {name}: {withheld} lines not shown");
             }
             log::write(Priority::Notice, name, line);
+        }
+    }
+
+    /// Its interface came back under another number.
+    pub fn move_to(&mut self, interface: u32) {
+        if let Some(dhcp) = &mut self.dhcp {
+            dhcp.interface = interface;
         }
     }
 

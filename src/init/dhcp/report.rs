@@ -1,5 +1,6 @@
 //! What the child tells PID 1: one line of JSON for each change.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
@@ -87,6 +88,19 @@ impl Lease {
     }
 }
 
+impl fmt::Display for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)?;
+        if let Some(router) = self.router {
+            write!(f, " via {router}")?;
+        }
+        for server in &self.dns {
+            write!(f, ", dns {server}")?;
+        }
+        write!(f, ", for {} s", self.seconds)
+    }
+}
+
 /// Could one machine in a network have this address?
 fn is_host(address: Ipv4Addr) -> bool {
     let [first, ..] = address.octets();
@@ -142,6 +156,12 @@ mod tests {
         for line in ["", "{}", "lost", r#"{"lease":{}}"#, r#"{"lost":1}"#] {
             assert!(Report::from_line(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_lease_reads_well() {
+        let text = "10.0.2.15/24 via 10.0.2.2, dns 10.0.2.3, for 86400 s";
+        assert_eq!(lease().to_string(), text);
     }
 
     #[test]
