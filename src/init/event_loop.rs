@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::thread::sleep;
 use std::time::Duration;
@@ -256,7 +257,7 @@ impl EventLoop {
     fn on_button(&mut self, index: usize) {
         match self.buttons.get_mut(index).map(PowerButton::was_pressed) {
             Some(Ok(true)) => self.end(End::PowerOff, "power button"),
-            Some(Err(error)) if error.kind() != std::io::ErrorKind::WouldBlock => {
+            Some(Err(error)) if error.kind() != ErrorKind::WouldBlock => {
                 warning!("cannot read the power button: {error}");
                 self.buttons.remove(index);
             }

@@ -11,25 +11,27 @@
 //! |---|---|
 //! | `initrd: starts` | the kernel has handed over |
 //! | `initrd: N modules loaded` | |
-//! | `initrd: slot found on vda2` | the partition that holds the pinned root |
-//! | `initrd: root HASH opened` | dm-verity checks every read from here on |
-//! | `initrd: hands over to the root` | next is exec in the real root |
+//! | `initrd: slot found on vda2` | this partition holds the pinned root |
+//! | `initrd: root HASH opened` | it is mounted; dm-verity checks every read |
+//! | `initrd: hands over to the root` | next is exec there |
 //! | `root: NAME VERSION starts` | |
-//! | `root: clock set from 788918406 to 1700000000 s, the build's` | it was before the build |
+//! | `root: clock set from N to N s, the build's` | the clock was behind the build |
 //! | `root: N volumes in memory` | |
 //! | `root: starts N services` | the supervisor runs |
-//! | `network: eth0: link up` / `link down` | |
+//! | `network: eth0: link up`, `link down` | somebody is at the other end, or not |
 //! | `network: eth0 10.0.2.15/24 via 10.0.2.2, dns 10.0.2.3, for 86400 s` | a lease is applied |
-//! | `network: eth0: lease lost` | |
-//! | `network: ready` | what waits for `network` may start (a lease, or 5 s) |
-//! | `service NAME: starting`, `ready`, `done`, `backoff 0.5 s`, `stopping`, `killed`, `stopped` | its state changed |
-//! | `service NAME: ended: exit status 1`, `ended: signal 9` | its main process is gone |
+//! | `network: eth0: lease lost` | it ran out, or was withdrawn |
+//! | `network: ready` | a lease, no interface, or 5 s: what waits for it may start |
+//! | `service NAME: STATE` | `starting`, `ready`, `done`, `backoff 0.5 s`, `stopping`, `killed`, `stopped` |
+//! | `service NAME: ended: exit status 1`, `signal 9` | its main process is gone |
 //! | `service NAME: not ready in time` | it is killed, and tried again |
-//! | `service NAME: cannot exec /usr/bin/x: ENOENT: …` | |
-//! | `system: power off (power button)`, `system: reboot (Ctrl-Alt-Del)` | services will be stopped |
+//! | `service NAME: cannot exec /usr/bin/x: ENOENT: …` | or another step before that |
+//! | `service NAME: N lines not shown` | it prints too much |
+//! | `system: power off (power button)` | or `reboot (Ctrl-Alt-Del)`: services are stopped |
 //! | `system: services stopped` | |
-//! | `system: powers off`, `system: reboots` | the last line |
+//! | `system: powers off`, `system: reboots` | the last line of an orderly end |
 //! | `cannot …: …; rebooting` | a failure that ends this boot |
+//! | `internal error: …; rebooting`, `fatal signal: …; rebooting` | a bug |
 //!
 //! What a service prints follows as `NAME: line`. Not on a `quiet` console: `reaped orphan 123
 //! (sleep) of NAME`, a process that a service left behind.

@@ -102,8 +102,11 @@ impl Network {
         match news {
             News::Link(link) => self.on_link(link),
             News::Gone(index) => {
-                self.leases.remove(&index);
-                self.links.remove(&index).map(|link| Wish::Leave(link.name))
+                let link = self.links.remove(&index)?;
+                if let Err(failure) = self.lost(index, &link.name) {
+                    error!("network: {}: {failure}", link.name);
+                }
+                Some(Wish::Leave(link.name))
             }
             News::EndOfList => {
                 self.is_listed = true;
@@ -117,27 +120,21 @@ impl Network {
         if !link.is_ethernet {
             return None;
         }
-        let (index, name) = (link.index, link.name.clone());
-        let (is_up, has_carrier) = (link.is_up, link.has_carrier);
-        let before = self.links.insert(index, link);
-        let had_carrier = before.as_ref().is_some_and(|link| link.has_carrier);
+        let before = self.links.get(&link.index);
         if before.is_none()
-            && !is_up
-            && let Err(errno) = self.request(&netlink::switch_on(&name))
+            && !link.is_up
+            && let Err(errno) = self.request(&netlink::switch_on(&link.name))
         {
-            error!("cannot switch on {name}: {errno}");
+            error!("cannot switch on {}: {errno}", link.name);
         }
-        match (had_carrier, has_carrier) {
-            (false, true) => {
-                notice!("network: {name}: link up");
-                Some(Wish::Ask(name, index))
-            }
-            (true, false) => {
-                notice!("network: {name}: link down");
-                Some(Wish::Leave(name))
-            }
-            _ => None,
+        let wish = wish(before, &link);
+        match &wish {
+            Some(Wish::Ask(name, _)) => notice!("network: {name}: link up"),
+            Some(Wish::Leave(name)) => notice!("network: {name}: link down"),
+            None => {}
         }
+        self.links.insert(link.index, link);
+        wish
     }
 
     /// Acts on a line that the child for this interface wrote.
@@ -212,6 +209,15 @@ impl AsFd for Network {
     }
 }
 
+/// What follows from a link that was so before and is so now.
+fn wish(before: Option<&Link>, now: &Link) -> Option<Wish> {
+    match (before.is_some_and(|link| link.has_carrier), now.has_carrier) {
+        (false, true) => Some(Wish::Ask(now.name.clone(), now.index)),
+        (true, false) => Some(Wish::Leave(now.name.clone())),
+        _ => None,
+    }
+}
+
 fn route_socket(groups: u32) -> Result<OwnedFd, Failure> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute);
@@ -251,6 +257,29 @@ fn replace(path: &str, content: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lease_is_asked_for_while_somebody_is_at_the_other_end() {
+        let link = |has_carrier| Link {
+            index: 2,
+            name: "eth0".into(),
+            is_ethernet: true,
+            is_up: true,
+            has_carrier,
+        };
+        let ask = Some(Wish::Ask("eth0".into(), 2));
+        for (before, now, expected) in [
+            (None, false, None),
+            (None, true, ask.clone()),
+            (Some(false), true, ask),
+            (Some(true), true, None),
+            (Some(true), false, Some(Wish::Leave("eth0".into()))),
+            (Some(false), false, None),
+        ] {
+            let was = before.map(link);
+            assert_eq!(wish(was.as_ref(), &link(now)), expected, "{before:?} -> {now}");
+        }
+    }
 
     #[test]
     fn resolv_conf_names_the_servers_of_all_leases() {

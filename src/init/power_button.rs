@@ -1,7 +1,7 @@
 //! The machine's power button, which is an input device; a hypervisor's "shut down" presses it.
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -30,7 +30,7 @@ pub fn find() -> Vec<PowerButton> {
 
 impl PowerButton {
     /// Was it pressed since the last time? `Err`: the device has gone.
-    pub fn was_pressed(&mut self) -> std::io::Result<bool> {
+    pub fn was_pressed(&mut self) -> io::Result<bool> {
         let mut events = [0; 64 * EVENT];
         let length = self.0.read(&mut events)?;
         Ok(events.get(..length).is_some_and(|events| events.chunks_exact(EVENT).any(is_press)))

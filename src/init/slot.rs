@@ -4,8 +4,10 @@
 //! table that says something false leads nowhere.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +17,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
 };
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use crate::clock;
 use crate::failure::{Failure, OrCannot as _};
@@ -139,8 +140,8 @@ fn wait(news: &OwnedFd, within: Duration) {
     while recv(news.as_raw_fd(), &mut message, MsgFlags::empty()).is_ok() {}
 }
 
-impl std::fmt::Display for Look {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Look::Match { .. } => f.write_str("(matches)"),
             Look::TooSmall => f.write_str("(too small)"),

@@ -92,3 +92,23 @@ fn move_in() -> Result<(), Failure> {
     chroot(".").or_cannot(what)?;
     chdir("/").or_cannot(what)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_emptied_on_its_own_device_only() {
+        let folder = std::env::temp_dir().join(format!("stele-init-{}", std::process::id()));
+        fs::create_dir_all(folder.join("modules/deep")).unwrap();
+        fs::write(folder.join("modules/deep/a.ko"), "x").unwrap();
+        std::os::unix::fs::symlink("/etc", folder.join("link")).unwrap();
+        let device = fs::metadata(&folder).unwrap().dev();
+        empty(&folder, device + 1).unwrap();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+        empty(&folder, device).unwrap();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        assert!(Path::new("/etc").exists());
+        fs::remove_dir(folder).unwrap();
+    }
+}

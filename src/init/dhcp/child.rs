@@ -1,6 +1,7 @@
 //! The child: a packet socket as standard input, reports on standard output, trouble on standard
 //! error. It has no rights and needs none.
 
+use std::convert::Infallible;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -27,7 +28,7 @@ pub fn run(interface: &str) {
     std::process::exit(1)
 }
 
-fn serve(interface: &str) -> Result<std::convert::Infallible, Failure> {
+fn serve(interface: &str) -> Result<Infallible, Failure> {
     let socket = sys::standard_input();
     let mac = parse_mac(&read(interface, "address")?)
         .ok_or("it is none of Ethernet")
