@@ -3,6 +3,7 @@
 daemonize = false
 pidfile = "/run/prosody/prosody.pid"
 data_path = "/var/lib/prosody"
+certificates = "/etc/prosody"
 log = { info = "*console" }
 
 modules_enabled = {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use appliance::boot::{self, Appliance};
+use appliance::service::User;
 use rayon::prelude::*;
 
 use crate::archive::store::Store;
@@ -92,11 +93,11 @@ fn package_entries(
 ) -> Result<Vec<(String, Entry)>> {
     let name = &package.name;
     let bytes = store.read(&package.sha256)?;
-    let deb = deb::read(&bytes).with_context(|| format!("cannot read package {name}"))?;
+    let tree = deb::read_tree(&bytes).with_context(|| format!("cannot read package {name}"))?;
     let wants = plan.wants.iter().filter(|want| want.package.matches(name));
     let slices: Vec<&Slice> = wants.flat_map(|want| &want.slices).collect();
     let paths: Vec<(String, DebPath)> =
-        deb.paths.into_iter().map(|path| (merged(&path.path), path)).collect();
+        tree.into_iter().map(|path| (merged(&path.path), path)).collect();
     let names: Vec<&str> = paths.iter().map(|(path, _)| path.as_str()).collect();
     for slice in &slices {
         if let Some(idle) = slice.idle_patterns(&names).first() {
@@ -169,7 +170,12 @@ fn is_made_up(tree: &Tree, path: &str) -> bool {
         .is_some_and(|entry| entry.kind == Kind::Directory && entry.origin == Origin::Builder)
 }
 
-fn file_entry(tree: &mut Tree, plan: &Plan, layer: &LayerFolder, file: &FileEntry) -> Result<Entry> {
+fn file_entry(
+    tree: &mut Tree,
+    plan: &Plan,
+    layer: &LayerFolder,
+    file: &FileEntry,
+) -> Result<Entry> {
     let kind = match &file.content {
         Content::From(name) => {
             let path = layer.beside(name);
@@ -213,7 +219,11 @@ fn add_accounts(tree: &mut Tree, plan: &Plan) -> Result<()> {
         .flat_map(|layer| &layer.layer.users)
         .map(|(name, account)| (name.as_str(), account.comment.as_str()))
         .collect();
-    let mut users: Vec<_> = plan.users.values().collect();
+    // stele-init's own child, which speaks to the network in its place.
+    let (name, uid, home) = ("stele-dhcp".into(), boot::DHCP_USER, "/nonexistent".into());
+    let dhcp = User { name, uid, gid: uid, home };
+    let mut users: Vec<&User> = plan.users.values().collect();
+    users.push(&dhcp);
     users.sort_by_key(|user| user.uid);
     let mut passwd = String::new();
     let mut group = String::new();

@@ -8,15 +8,6 @@ use anyhow::{Context, Result, bail};
 
 use crate::compression::decompress;
 
-/// What a package brings.
-#[derive(Debug)]
-pub struct Deb {
-    /// Control files by name: `control`, `postinst`, `triggers` …
-    pub control: BTreeMap<String, String>,
-    /// The tree, in the archive's order.
-    pub paths: Vec<DebPath>,
-}
-
 /// One path of a package's tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DebPath {
@@ -48,25 +39,17 @@ pub enum DebKind {
 const AR_MAGIC: &[u8] = b"!<arch>\n";
 const AR_HEADER: usize = 60;
 
-/// Reads the package in `bytes`.
-pub fn read(bytes: &[u8]) -> Result<Deb> {
-    let members = members(bytes)?;
-    match members.first() {
-        Some((name, version)) if name == "debian-binary" && version.starts_with(b"2.") => {}
-        _ => bail!("it is not a Debian package of format 2"),
-    }
-    Ok(Deb {
-        control: read_control(&tarball(&members, "control.tar")?).context("control files")?,
-        paths: read_tree(&tarball(&members, "data.tar")?).context("file tree")?,
-    })
+/// The tree of the package in `bytes`, in the archive's order.
+pub fn read_tree(bytes: &[u8]) -> Result<Vec<DebPath>> {
+    unpack_tree(&tarball(&members(bytes)?, "data.tar")?).context("file tree")
 }
 
-/// Only a package's control files: the tree isn't unpacked.
-pub fn read_scripts(bytes: &[u8]) -> Result<BTreeMap<String, String>> {
-    read_control(&tarball(&members(bytes)?, "control.tar")?).context("control files")
+/// The control files of the package in `bytes`, by name: `control`, `postinst`, `triggers` …
+pub fn read_control(bytes: &[u8]) -> Result<BTreeMap<String, String>> {
+    unpack_control(&tarball(&members(bytes)?, "control.tar")?).context("control files")
 }
 
-/// The members of an `ar` archive, in order.
+/// The members of a package's `ar` archive, in order; the first says that it is a package.
 fn members(bytes: &[u8]) -> Result<Vec<(String, &[u8])>> {
     let mut rest = bytes.strip_prefix(AR_MAGIC).context("it is not an ar archive")?;
     let mut members = Vec::new();
@@ -82,6 +65,10 @@ fn members(bytes: &[u8]) -> Result<Vec<(String, &[u8])>> {
         members.push((name, content));
         rest = after.get(size % 2..).unwrap_or_default();
     }
+    match members.first() {
+        Some((name, version)) if name == "debian-binary" && version.starts_with(b"2.") => {}
+        _ => bail!("it is not a Debian package of format 2"),
+    }
     Ok(members)
 }
 
@@ -94,7 +81,7 @@ fn tarball(members: &[(String, &[u8])], stem: &str) -> Result<Vec<u8>> {
     decompress(kind, content).with_context(|| stem.to_owned())
 }
 
-fn read_control(tarball: &[u8]) -> Result<BTreeMap<String, String>> {
+fn unpack_control(tarball: &[u8]) -> Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
     for entry in tar::Archive::new(tarball).entries()? {
         let mut entry = entry?;
@@ -110,7 +97,7 @@ fn read_control(tarball: &[u8]) -> Result<BTreeMap<String, String>> {
     Ok(files)
 }
 
-fn read_tree(tarball: &[u8]) -> Result<Vec<DebPath>> {
+fn unpack_tree(tarball: &[u8]) -> Result<Vec<DebPath>> {
     let mut paths = Vec::new();
     for entry in tar::Archive::new(tarball).entries()? {
         let mut entry = entry?;
@@ -174,11 +161,11 @@ mod tests {
     #[test]
     fn what_is_no_package_is_refused() {
         for bad in [&b""[..], b"!<arch>\n", b"!<arch>\nshort", b"zip"] {
-            assert!(read(bad).is_err(), "{bad:?}");
+            assert!(read_tree(bad).is_err(), "{bad:?}");
         }
         let mut archive = AR_MAGIC.to_vec();
         archive.extend(format!("{:<16}{:<32}{:<10}`\n", "debian-binary", "", 99).bytes());
         archive.extend(b"2.0\n");
-        assert!(read(&archive).unwrap_err().to_string().contains("cut short"));
+        assert!(read_tree(&archive).unwrap_err().to_string().contains("cut short"));
     }
 }

@@ -40,9 +40,10 @@ pub fn check(tree: &Tree, loaded: &[Glob]) -> Result<Vec<String>> {
         let own = linked.search.iter().map(|folder| folder.replace("$ORIGIN", origin));
         let search: Vec<String> = own.chain(folders.iter().cloned()).collect();
         let interpreter = linked.interpreter.into_iter().map(|path| vec![path]);
-        let libraries = linked.needed.iter().map(|name| {
-            search.iter().map(|folder| format!("{folder}/{name}")).collect::<Vec<_>>()
-        });
+        let libraries = linked
+            .needed
+            .iter()
+            .map(|name| search.iter().map(|folder| format!("{folder}/{name}")).collect::<Vec<_>>());
         for places in interpreter.chain(libraries) {
             match places.iter().find_map(|place| tree.resolve(place).ok()) {
                 Some(found) => _ = used.insert(found),
@@ -58,7 +59,11 @@ pub fn check(tree: &Tree, loaded: &[Glob]) -> Result<Vec<String>> {
             "cannot close the tree: {name} is missing, which {} needs{}\nhint: take it from its \
              package, in a slice of the layer that takes the program",
             by[0],
-            if missing.len() > 1 { format!(" (and {} more)", missing.len() - 1) } else { String::new() }
+            if missing.len() > 1 {
+                format!(" (and {} more)", missing.len() - 1)
+            } else {
+                String::new()
+            }
         );
     }
     Ok(unneeded(tree, &folders, &used, loaded))

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use appliance::hash::Digest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tracing::debug;
 
 use crate::archive::store::Store;
 use crate::layer::Content;
@@ -58,7 +59,9 @@ impl Made {
     pub fn is_fresh(&self, store: &Store) -> bool {
         let known = fs::read(self.note(store)).ok();
         let known = known.and_then(|bytes| serde_json::from_slice::<Seen>(&bytes).ok());
-        known.is_some() && known == self.seen().ok()
+        let seen = self.seen().ok();
+        debug!(?known, ?seen, "comparing with the last build");
+        known.is_some() && known == seen
     }
 
     /// Remembers how the outputs look now.

@@ -74,8 +74,9 @@ fn take_one(tree: &mut Tree, glob: &Glob, what: &str) -> Result<(String, Arc<[u8
 /// `/boot/vmlinuz-6.12.117+deb13-cloud-amd64` → `6.12.117+deb13-cloud-amd64`.
 fn release(image: &str) -> Result<String> {
     let name = image.rsplit('/').next().unwrap_or_default();
-    let (_, release) =
-        name.split_once('-').with_context(|| format!("cannot tell the release of kernel {image}"))?;
+    let (_, release) = name
+        .split_once('-')
+        .with_context(|| format!("cannot tell the release of kernel {image}"))?;
     Ok(release.to_owned())
 }
 
@@ -113,11 +114,18 @@ impl Modules {
         Modules { files: files.collect(), builtin }
     }
 
-    /// `names` and all that they depend on, each after what it depends on.
+    /// `names` and all that they depend on, each after what it depends on. A name that ends in `?`
+    /// may be of another architecture.
     fn closure(&self, names: &[String]) -> Result<Vec<Module>> {
         let mut ordered = Vec::new();
         for name in names {
-            self.add(&canonical(name), &mut Vec::new(), &mut ordered)?;
+            let (name, optional) = match name.strip_suffix('?') {
+                Some(name) => (canonical(name), true),
+                None => (canonical(name), false),
+            };
+            if !optional || self.files.contains_key(&name) {
+                self.add(&name, &mut Vec::new(), &mut ordered)?;
+            }
         }
         Ok(ordered)
     }
@@ -138,7 +146,9 @@ impl Modules {
                  kernel"
             ),
         })?;
-        let Kind::File(bytes) = &entry.kind else { bail!("internal error: module {file} is no file") };
+        let Kind::File(bytes) = &entry.kind else {
+            bail!("internal error: module {file} is no file")
+        };
         let (hard, soft) = dependencies(file, bytes)?;
         path.push(name.to_owned());
         // A soft dependency may as well be built in: then there is no such file.

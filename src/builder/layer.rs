@@ -236,7 +236,8 @@ pub struct Kernel {
     pub modules: Glob,
     /// The kernel package's list of what it has in itself.
     pub builtin: Glob,
-    /// Modules (with all they depend on) loaded before the root is there.
+    /// Modules (with all they depend on) loaded before the root is there. One with `?` behind its
+    /// name is loaded where the kernel package has it.
     pub initrd: Vec<String>,
     /// Modules loaded once it is.
     pub root: Vec<String>,

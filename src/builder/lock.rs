@@ -193,7 +193,9 @@ impl Lock {
         let mut lines = Vec::new();
         for name in names {
             lines.extend(match (before.get(name), after.get(name)) {
-                (None, Some((version, taken))) => Some(format!("+ {name} {version}{}", left_out(*taken))),
+                (None, Some((version, taken))) => {
+                    Some(format!("+ {name} {version}{}", left_out(*taken)))
+                }
                 (Some((version, _)), None) => Some(format!("- {name} {version}")),
                 (Some((old, _)), Some((new, taken))) if old != new => {
                     let later = Version((*new).into()) > Version((*old).into());

@@ -1,5 +1,6 @@
 //! The program `stele`: from a recipe to a bootable, verified disk image.
 
+mod architecture;
 mod archive;
 mod assemble;
 mod compression;
@@ -33,11 +34,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
+use tracing_subscriber::EnvFilter;
 
+use crate::architecture::Architecture;
 use crate::archive::store::Store;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::recipe::{Architecture, RecipeFile};
+use crate::recipe::RecipeFile;
 
 /// Makes immutable appliances: recipe + layers → lock → verified, bootable disk image.
 #[derive(Parser)]
@@ -56,6 +59,9 @@ enum Verb {
         /// Base address of a Debian mirror; else the recipe's, else that of this host's apt.
         #[arg(long, value_name = "URL")]
         mirror: Option<String>,
+        /// Only say what would be locked: no package is fetched, nothing is written.
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         common: Common,
     },
@@ -118,6 +124,9 @@ struct Common {
 }
 
 fn main() -> ExitCode {
+    // STELE_LOG=debug tells what is fetched from where, and why a build is not fresh.
+    let filter = EnvFilter::try_from_env("STELE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match run(Arguments::parse().verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -129,11 +138,11 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Result<()> {
     match verb {
-        Verb::Lock { recipe, mirror, common } => {
+        Verb::Lock { recipe, mirror, dry_run, common } => {
             let store = Store::open(common.store.as_deref())?;
             let plan = Plan::new(RecipeFile::load(&recipe)?)?;
             let progress = Progress::new(common.json);
-            let outcome = verb::lock::lock(&plan, mirror.as_deref(), &store, &progress)?;
+            let outcome = verb::lock::lock(&plan, mirror.as_deref(), dry_run, &store, &progress)?;
             print(common.json, &outcome, verb::lock::Outcome::print)
         }
         Verb::Build { recipe, how, common } => {

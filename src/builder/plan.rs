@@ -6,19 +6,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use appliance::boot::Volume;
+use appliance::boot::{self, Volume};
 use appliance::hash::Digest;
 use appliance::service::{self, Kind, Millis, Ready, Service, User};
 use serde::Serialize;
 
 use crate::glob::Glob;
 use crate::layer::{Kernel, LayerFolder, ReadyEntry, ServiceEntry};
-use crate::quantity::{Name, Owner, Span};
+use crate::quantity::{AbsolutePath, Name, Owner, Span};
 use crate::recipe::{Recipe, RecipeFile};
 use crate::slice::Slice;
 
 /// The name that a service may wait for although no layer declares it.
 const NETWORK: &str = "network";
+/// What stele-init calls itself and its own children.
+const RESERVED: [&str; 3] = ["init", NETWORK, "stele-init"];
 
 /// What is to be built, before any package has been looked at.
 #[derive(Debug, Clone)]
@@ -203,6 +205,13 @@ fn resolve_users(layers: &[LayerFolder]) -> Result<BTreeMap<String, User>> {
     for folder in layers {
         for (name, account) in &folder.layer.users {
             let taken = users.values().find(|user| user.name == *name || user.uid == account.uid);
+            if account.uid == boot::DHCP_USER {
+                bail!(
+                    "cannot use layer {}: uid {} of user `{name}` is stele-init's own",
+                    folder.name,
+                    account.uid
+                );
+            }
             if let Some(other) = taken {
                 bail!(
                     "cannot use layer {}: user `{name}` with uid {} clashes with user `{}` with \
@@ -243,10 +252,7 @@ pub fn owner_ids(owner: &Owner, users: &BTreeMap<String, User>) -> Result<(u32, 
     Ok((id(&owner.user)?.uid, id(&owner.group)?.gid))
 }
 
-fn resolve_volumes(
-    layers: &[LayerFolder],
-    users: &BTreeMap<String, User>,
-) -> Result<Vec<Volume>> {
+fn resolve_volumes(layers: &[LayerFolder], users: &BTreeMap<String, User>) -> Result<Vec<Volume>> {
     let mut volumes = BTreeMap::new();
     for folder in layers {
         for (path, entry) in &folder.layer.volumes {
@@ -293,6 +299,12 @@ fn resolve_service(
     entry: &ServiceEntry,
     users: &BTreeMap<String, User>,
 ) -> Result<Service> {
+    if RESERVED.contains(&name.as_str()) || name.as_str().starts_with("dhcp-") {
+        bail!("the name is stele-init's own");
+    }
+    if let Some(deep) = entry.runtime.iter().find(|path| !is_directly_in_run(path)) {
+        bail!("`runtime` names {deep}, which doesn't lie directly in /run");
+    }
     let program = entry.run.first().context("`run` is empty")?;
     if !program.starts_with('/') {
         bail!("`run` starts with `{program}`, which is not an absolute path");
@@ -322,6 +334,11 @@ fn resolve_service(
         open_files: entry.open_files,
         stop_within: millis(entry.stop.within),
     })
+}
+
+/// A deeper path could be led elsewhere by whoever owns its parent.
+fn is_directly_in_run(path: &AbsolutePath) -> bool {
+    path.as_str().strip_prefix("/run/").is_some_and(|name| !name.contains('/'))
 }
 
 fn readiness(entry: &ReadyEntry) -> Result<Ready> {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use object::elf::{FileHeader64, PT_INTERP};
 use object::read::elf::{FileHeader, ProgramHeader};
 
-use crate::recipe::Architecture;
+use crate::architecture::Architecture;
 
 /// PID 1.
 const INIT: &str = "stele-init";
@@ -29,7 +29,11 @@ impl Programs {
     pub fn load(folder: &Path) -> Result<Programs> {
         let path = folder.join(INIT);
         let bytes = fs::read(&path).with_context(|| {
-            format!("cannot read {}\nhint: stele programs --out {}", path.display(), folder.display())
+            format!(
+                "cannot read {}\nhint: stele programs --out {}",
+                path.display(),
+                folder.display()
+            )
         })?;
         if is_dynamic(&bytes).with_context(|| format!("cannot use {}", path.display()))? {
             bail!(

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::Deserialize;
 
+use crate::architecture::Architecture;
 use crate::document;
 use crate::quantity::{Name, Size, Version};
 
@@ -51,6 +52,9 @@ pub struct Debian {
     pub mirror: Option<String>,
     /// Base address of the security archive.
     pub security_mirror: Option<String>,
+    /// An armored OpenPGP key beside the recipe, in place of Debian's own: for a mirror that signs
+    /// its own selection.
+    pub key: Option<PathBuf>,
 }
 
 /// A further apt repository, with its own key.
@@ -67,50 +71,6 @@ pub struct Repository {
     pub components: Vec<String>,
     /// An armored OpenPGP key, beside the recipe.
     pub key: PathBuf,
-}
-
-/// A machine that Stele knows how to boot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Architecture {
-    /// x86-64.
-    Amd64,
-    /// 64-bit ARM.
-    Arm64,
-}
-
-impl Architecture {
-    /// Debian's name.
-    pub fn debian(self) -> &'static str {
-        match self {
-            Architecture::Amd64 => "amd64",
-            Architecture::Arm64 => "arm64",
-        }
-    }
-
-    /// Rust's name of the target that guest programs are built for.
-    pub fn rust_target(self) -> &'static str {
-        match self {
-            Architecture::Amd64 => "x86_64-unknown-linux-gnu",
-            Architecture::Arm64 => "aarch64-unknown-linux-gnu",
-        }
-    }
-
-    /// The loader's file name at UEFI's fallback path.
-    pub fn efi_fallback(self) -> &'static str {
-        match self {
-            Architecture::Amd64 => "BOOTX64.EFI",
-            Architecture::Arm64 => "BOOTAA64.EFI",
-        }
-    }
-
-    /// The partition type of its root (Discoverable Partitions Specification).
-    pub fn root_partition(self) -> appliance::gpt::Guid {
-        match self {
-            Architecture::Amd64 => appliance::gpt::Guid::ROOT_X86_64,
-            Architecture::Arm64 => appliance::gpt::Guid::ROOT_ARM64,
-        }
-    }
 }
 
 /// How much room the disk gives to what, fixed for the life of an appliance.

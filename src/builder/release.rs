@@ -7,7 +7,7 @@ use appliance::verity::{self, Geometry};
 
 use crate::assemble::Assembled;
 use crate::image::cpio::{self, Member};
-use crate::image::disk::{self, Disk};
+use crate::image::disk::{self, Disk, Sizes};
 use crate::image::squashfs;
 use crate::image::uki::{self, Parts};
 use crate::lock::Lock;
@@ -47,10 +47,11 @@ pub fn make(
     let geometry = Geometry { root_hash: hashes.root_hash, salt, data_blocks };
     let initrd = initrd(assembled, &geometry, programs)?;
     let uki = uki(plan, assembled, &initrd)?;
+    let sizes = &plan.recipe().image;
     let disk = Disk::new(&disk::Parts {
         name: plan.recipe().name.as_str(),
         architecture: plan.recipe().debian.architecture,
-        sizes: &plan.recipe().image,
+        sizes: Sizes { esp: sizes.esp.0, seed: sizes.seed.0, slot: sizes.slot.0 },
         loader: &assembled.boot.loader,
         uki: &uki,
         root: &root,

@@ -82,10 +82,7 @@ impl Report {
             architecture: lock.architecture.clone(),
             clock: lock.clock.to_string(),
             image: FileReport { bytes: release.disk.size, sha256: image },
-            uki: FileReport {
-                bytes: release.uki.len() as u64,
-                sha256: Digest::of(&release.uki),
-            },
+            uki: FileReport { bytes: release.uki.len() as u64, sha256: Digest::of(&release.uki) },
             root: root_report(plan, assembled, release),
             programs: BTreeMap::from([("stele-init".to_owned(), Digest::of(&programs.init))]),
             warnings: assembled.warnings.clone(),
@@ -98,7 +95,12 @@ impl Report {
             println!("warning: {warning}");
         }
         let root = &self.root;
-        println!("root   {:>10}  {} files, {} before compression", Size(root.bytes).to_string(), root.files, Size(root.content));
+        println!(
+            "root   {:>10}  {} files, {} before compression",
+            Size(root.bytes).to_string(),
+            root.files,
+            Size(root.content)
+        );
         print_largest("layer", &root.layers, usize::MAX);
         print_largest("package", &root.packages, 8);
         println!("uki    {:>10}", Size(self.uki.bytes).to_string());

@@ -137,9 +137,19 @@ mod tests {
     #[test]
     fn closures_are_what_apt_would_choose() {
         let table: [(&str, &[(&str, &str)], &[&str], &str); 6] = [
-            ("a chain", &[("a", "Depends: b"), ("b", "Pre-Depends: c"), ("c", "")], &["a"], "a b c"),
+            (
+                "a chain",
+                &[("a", "Depends: b"), ("b", "Pre-Depends: c"), ("c", "")],
+                &["a"],
+                "a b c",
+            ),
             ("a circle", &[("a", "Depends: b"), ("b", "Depends: a")], &["a"], "a b"),
-            ("the first alternative", &[("a", "Depends: b | c"), ("b", ""), ("c", "")], &["a"], "a b"),
+            (
+                "the first alternative",
+                &[("a", "Depends: b | c"), ("b", ""), ("c", "")],
+                &["a"],
+                "a b",
+            ),
             (
                 "one that is there already",
                 &[("a", "Depends: b | c, d"), ("b", ""), ("c", ""), ("d", "Depends: c")],

@@ -49,9 +49,8 @@ pub fn unknown(
         }
         let digest = Digest::of(normalised(text, version, abi).as_bytes());
         let notes = layers.iter().flat_map(|layer| &layer.layer.scripts);
-        let known: Vec<&ScriptNote> = notes
-            .filter(|note| note.script == script && note.package.matches(package))
-            .collect();
+        let known: Vec<&ScriptNote> =
+            notes.filter(|note| note.script == script && note.package.matches(package)).collect();
         if known.iter().any(|note| note.sha256.contains(&digest)) {
             continue;
         }

@@ -10,9 +10,7 @@ impl<'a> Stanza<'a> {
         let mut rest = self.0;
         loop {
             let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
-            let value = line
-                .strip_prefix(field)
-                .and_then(|value| value.strip_prefix(':'));
+            let value = line.strip_prefix(field).and_then(|value| value.strip_prefix(':'));
             if let Some(value) = value {
                 let start = value.as_ptr() as usize - self.0.as_ptr() as usize;
                 return Some(self.0[start..start + value_length(&self.0[start..])].trim());

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use appliance::hash::Digest;
 use sha2::{Digest as _, Sha256};
+use tracing::debug;
 use ureq::Agent;
 use ureq::http::StatusCode;
 
@@ -225,6 +226,7 @@ impl<'a> Fetcher<'a> {
 
     /// Opens `url` from byte `from` on, or from the start: the first number says which.
     fn open(&self, url: &str, from: u64) -> Result<(u64, impl Read + use<>), Error> {
+        debug!(url, from, "fetching");
         let mut request = self.agent.get(url);
         if from > 0 {
             request = request.header("Range", format!("bytes={from}-"));

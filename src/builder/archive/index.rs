@@ -20,6 +20,8 @@ pub struct Package {
     depends: Vec<String>,
     /// Names it provides, and the version it claims for them.
     pub provides: Vec<(String, Option<Version>)>,
+    /// How much a system wants it, most first: apt prefers it so among what provides a name.
+    rank: usize,
     /// What may not be there together with it.
     conflicts: Vec<String>,
     /// Which source it comes from: a position in the list of sources.
@@ -95,7 +97,8 @@ impl Index {
         self.packages.get(name)
     }
 
-    /// Who satisfies `relation`: the package of that name first, then who provides it, by name.
+    /// Who satisfies `relation`: the package of that name first, then who provides it, by
+    /// priority and name.
     pub fn candidates(&self, relation: &Relation) -> Vec<&Package> {
         let real = self.get(&relation.name).filter(|package| relation.allows(&package.version));
         let providers = self.providers.get(&relation.name).into_iter().flatten();
@@ -104,6 +107,8 @@ impl Index {
                 *name == relation.name && relation.allows_provided(version.as_ref())
             })
         });
+        let mut provided: Vec<&Package> = provided.collect();
+        provided.sort_by_key(|package| package.rank);
         let mut all: Vec<&Package> = real.into_iter().collect();
         for package in provided {
             if !all.iter().any(|known| known.name == package.name) {
@@ -134,17 +139,30 @@ fn parse(stanza: &Stanza<'_>, source: usize) -> Result<Package, Error> {
         depends: fields(["Pre-Depends", "Depends"]),
         provides,
         conflicts: fields(["Conflicts", "Breaks"]),
+        rank: rank(stanza),
         source,
-        path: clean_path(required("Filename")?).ok_or_else(|| error("`Filename` leaves the mirror"))?,
+        path: clean_path(required("Filename")?)
+            .ok_or_else(|| error("`Filename` leaves the mirror"))?,
         size: required("Size")?.parse().map_err(|_| error("`Size` is not a number"))?,
         digest: required("SHA256")?.parse().map_err(|_| error("`SHA256` is not a digest"))?,
     })
 }
 
+/// The lower, the sooner: essential packages, then those of a higher priority.
+fn rank(stanza: &Stanza<'_>) -> usize {
+    const PRIORITIES: [&str; 5] = ["required", "important", "standard", "optional", "extra"];
+    if stanza.field("Essential") == Some("yes") {
+        return 0;
+    }
+    let priority = stanza.field("Priority").unwrap_or("optional");
+    1 + PRIORITIES.iter().position(|known| *known == priority).unwrap_or(PRIORITIES.len())
+}
+
 /// A path relative to a mirror, in which nothing climbs.
 fn clean_path(path: &str) -> Option<String> {
     let path = path.strip_prefix("./").unwrap_or(path);
-    let clean = !path.starts_with('/') && path.split('/').all(|part| !part.is_empty() && part != "..");
+    let clean =
+        !path.starts_with('/') && path.split('/').all(|part| !part.is_empty() && part != "..");
     clean.then(|| path.to_owned())
 }
 
@@ -176,6 +194,7 @@ mod tests {
             stanza("real", "1", ""),
             stanza("x", "1", "Provides: real (= 3), virtual\n"),
             stanza("b", "1", "Provides: virtual\n"),
+            stanza("z", "1", "Provides: virtual\nPriority: required\n"),
         ];
         index.add(&text.join("\n"), 0).unwrap();
         let index = index.finish();
@@ -185,7 +204,7 @@ mod tests {
         };
         assert_eq!(names("real"), ["real", "x"]);
         assert_eq!(names("real (>= 2)"), ["x"]);
-        assert_eq!(names("virtual"), ["b", "x"]);
+        assert_eq!(names("virtual"), ["z", "b", "x"]);
         assert_eq!(names("virtual (>= 1)"), [""; 0]);
     }
 

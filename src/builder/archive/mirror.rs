@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use tracing::debug;
 
 use crate::recipe::Debian;
 
@@ -32,6 +33,7 @@ impl Mirrors {
                  URL, or `mirror` under [debian] in the recipe"
             );
         }
+        debug!(?said, "mirrors");
         Ok(said)
     }
 
@@ -90,8 +92,19 @@ enum Kind {
 /// Is this a suite of Debian's own, and of which archive? Other repositories use other names.
 fn suite_kind(suite: &str) -> Option<Kind> {
     const NAMES: [&str; 13] = [
-        "buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid", "oldoldstable",
-        "oldstable", "stable", "testing", "unstable", "experimental",
+        "buster",
+        "bullseye",
+        "bookworm",
+        "trixie",
+        "forky",
+        "duke",
+        "sid",
+        "oldoldstable",
+        "oldstable",
+        "stable",
+        "testing",
+        "unstable",
+        "experimental",
     ];
     let suite = suite.trim_end_matches('/');
     let (name, rest) = suite.split_at(suite.find(['-', '/']).unwrap_or(suite.len()));

@@ -59,9 +59,7 @@ impl Release {
             indexes: required(&stanza, "SHA256")?
                 .lines()
                 .filter(|line| !line.trim().is_empty())
-                .map(|line| {
-                    parse_index(line).ok_or_else(|| Error::Bad("SHA256", line.to_owned()))
-                })
+                .map(|line| parse_index(line).ok_or_else(|| Error::Bad("SHA256", line.to_owned())))
                 .collect::<Result<_, _>>()?,
         })
     }
@@ -122,16 +120,16 @@ mod tests {
         assert_eq!(release.date, datetime!(2026-09-12 07:55:41 UTC));
         assert_eq!(release.valid_until, Some(datetime!(2026-12-05 07:55:41 UTC)));
         assert_eq!(release.names, ["stable", "trixie"]);
-        assert_eq!(
-            release.index("main/x"),
-            Some(IndexFile { digest: Digest::of(b""), size: 0 })
-        );
+        assert_eq!(release.index("main/x"), Some(IndexFile { digest: Digest::of(b""), size: 0 }));
         assert_eq!(release.index("main/y"), None);
     }
 
     #[test]
     fn updates_are_not_taken_for_the_suite_itself() {
-        assert_eq!(names(Some("stable-updates"), Some("trixie")), ["stable-updates", "trixie-updates"]);
+        assert_eq!(
+            names(Some("stable-updates"), Some("trixie")),
+            ["stable-updates", "trixie-updates"]
+        );
         assert_eq!(names(Some("stable-security"), Some("trixie-security"))[1], "trixie-security");
         assert_eq!(names(None, Some("sid")), ["sid"]);
     }

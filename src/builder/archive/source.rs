@@ -1,6 +1,7 @@
 //! Sources: suites of archives whose signed indexes say what there is.
 
 use std::fs;
+use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -61,7 +62,10 @@ pub struct Signed {
 pub fn sources(plan: &Plan, mirrors: &Mirrors) -> Result<Vec<Source>> {
     let debian = &plan.recipe().debian;
     let suite = debian.suite.as_str();
-    let keyring = keyring(&DEBIAN_KEYS).context("cannot read Debian's keys")?;
+    let keyring = match &debian.key {
+        Some(key) => own_keyring(plan, key)?,
+        None => keyring(&DEBIAN_KEYS).context("cannot read Debian's keys")?,
+    };
     let source = |archive: &str, suite: String, url: &Option<String>| {
         let url = url.clone().with_context(|| {
             format!(
@@ -84,19 +88,22 @@ pub fn sources(plan: &Plan, mirrors: &Mirrors) -> Result<Vec<Source>> {
         sources.push(source(SECURITY, format!("{suite}-security"), &mirrors.security)?);
     }
     for repository in &plan.recipe().repositories {
-        let path = plan.file.beside(&repository.key);
-        let key = fs::read_to_string(&path)
-            .with_context(|| format!("cannot read key {}", path.display()))?;
         sources.push(Source {
             archive: repository.name.to_string(),
             url: repository.url.trim_end_matches('/').to_owned(),
             suite: repository.suite.clone(),
             components: repository.components.clone(),
-            keyring: Keyring::parse(key.as_bytes())
-                .with_context(|| format!("cannot read key {}", path.display()))?,
+            keyring: own_keyring(plan, &repository.key)?,
         });
     }
     Ok(sources)
+}
+
+fn own_keyring(plan: &Plan, key: &Path) -> Result<Keyring> {
+    let path = plan.file.beside(key);
+    let context = || format!("cannot read key {}", path.display());
+    let key = fs::read(&path).with_context(context)?;
+    Keyring::parse(&key).with_context(context)
 }
 
 fn keyring(armored: &[&str]) -> Result<Keyring> {
@@ -166,15 +173,14 @@ impl Source {
             let path = format!("{folder}/Packages.{kind}");
             release.index(&path).map(|file| (kind, path, file))
         });
-        let (kind, path, file) =
-            found.ok_or_else(|| anyhow!("the Release file names no {folder}/Packages.xz or .gz"))?;
+        let (kind, path, file) = found
+            .ok_or_else(|| anyhow!("the Release file names no {folder}/Packages.xz or .gz"))?;
         let base = format!("{}/dists/{}", self.url, self.suite);
         let mut urls = vec![format!("{base}/{path}")];
         if release.by_hash {
             urls.insert(0, format!("{base}/{folder}/by-hash/SHA256/{}", file.digest));
         }
-        let wanted =
-            Wanted { name: name.to_owned(), urls, size: file.size, digest: file.digest };
+        let wanted = Wanted { name: name.to_owned(), urls, size: file.size, digest: file.digest };
         fetcher.fetch_all(&[wanted])?;
         let bytes = crate::compression::decompress(kind, &store.read(&file.digest)?)?;
         String::from_utf8(bytes).context("it is not text")
@@ -198,4 +204,14 @@ impl Signed {
 /// Is it the archive's own answer that a file is gone?
 pub fn is_gone(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref(), Some(FetchError::NotFound)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debians_keys_are_there() {
+        assert!(!keyring(&DEBIAN_KEYS).unwrap().is_empty());
+    }
 }

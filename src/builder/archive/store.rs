@@ -2,7 +2,8 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -20,7 +21,9 @@ impl Store {
         let folder = match folder {
             Some(folder) => folder.to_owned(),
             None => cache_home()
-                .context("cannot find a place for the store: HOME is not set\nhint: say --store DIR")?
+                .context(
+                    "cannot find a place for the store: HOME is not set\nhint: say --store DIR",
+                )?
                 .join("stele"),
         };
         fs::create_dir_all(&folder)
@@ -53,7 +56,10 @@ impl Store {
 
     /// A file to be filled and then [kept](Store::keep), on the same file system as the store.
     pub fn new_file(&self) -> io::Result<tempfile::NamedTempFile> {
-        tempfile::Builder::new().prefix("partial-").tempfile_in(&self.folder)
+        tempfile::Builder::new()
+            .prefix("partial-")
+            .permissions(PermissionsExt::from_mode(0o644))
+            .tempfile_in(&self.folder)
     }
 
     /// Takes a filled file over; the caller has hashed what went into it.
@@ -65,17 +71,6 @@ impl Store {
         }
         file.persist(&path).map_err(|error| error.error).with_context(context)?;
         Ok(())
-    }
-
-    /// Puts `bytes` in.
-    pub fn insert(&self, bytes: &[u8]) -> Result<Digest> {
-        let digest = Digest::of(bytes);
-        if !self.has(&digest) {
-            let mut file = self.new_file().context("cannot write to the store")?;
-            file.write_all(bytes).context("cannot write to the store")?;
-            self.keep(file, &digest)?;
-        }
-        Ok(digest)
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -91,13 +86,18 @@ fn cache_home() -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     #[test]
     fn what_is_put_in_comes_out_and_damage_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(Some(folder.path())).unwrap();
-        let digest = store.insert(b"bytes").unwrap();
+        let digest = Digest::of(b"bytes");
+        let mut file = store.new_file().unwrap();
+        file.write_all(b"bytes").unwrap();
+        store.keep(file, &digest).unwrap();
         assert!(store.has(&digest) && !store.has(&Digest::of(b"other")));
         assert_eq!(store.read(&digest).unwrap(), b"bytes");
         fs::write(store.path(&digest), b"bites").unwrap();

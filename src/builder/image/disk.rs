@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail};
 use appliance::gpt::{self, Extent, FIRST_USABLE, Guid, Partition, SECTOR, Table};
 use appliance::verity::Tree as HashTree;
 
+use crate::architecture::Architecture;
 use crate::image::fat::{self, Content, Layout, Node, Volume};
 use crate::quantity::Size;
-use crate::recipe::{Architecture, ImageSizes};
 
 /// Partitions begin at whole mebibytes.
 const ALIGNMENT: u64 = 1 << 20;
@@ -34,7 +34,7 @@ pub struct Parts<'a> {
     /// For the loader's file name and the slots' partition type.
     pub architecture: Architecture,
     /// How large everything is.
-    pub sizes: &'a ImageSizes,
+    pub sizes: Sizes,
     /// systemd-boot.
     pub loader: &'a [u8],
     /// The UKI of slot A.
@@ -43,6 +43,17 @@ pub struct Parts<'a> {
     pub root: &'a [u8],
     /// Its hash tree.
     pub hashes: &'a HashTree,
+}
+
+/// How much room the disk gives to what, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// The EFI system partition.
+    pub esp: u64,
+    /// The seed partition.
+    pub seed: u64,
+    /// One slot.
+    pub slot: u64,
 }
 
 /// The disk: its size in bytes and everything on it that isn't zero.
@@ -97,12 +108,17 @@ fn table(parts: &Parts<'_>) -> Table {
     let wanted = [
         ("esp", Guid::ESP, parts.sizes.esp, gpt::NO_AUTO),
         ("seed", Guid::BASIC_DATA, parts.sizes.seed, 0),
-        ("slot-a", parts.architecture.root_partition(), parts.sizes.slot, gpt::READ_ONLY | gpt::NO_AUTO),
+        (
+            "slot-a",
+            parts.architecture.root_partition(),
+            parts.sizes.slot,
+            gpt::READ_ONLY | gpt::NO_AUTO,
+        ),
     ];
     let mut next = FIRST_USABLE;
     let mut partitions = Vec::new();
     for (name, kind, size, attributes) in wanted {
-        let sectors = size.0.next_multiple_of(ALIGNMENT) / SECTOR;
+        let sectors = size.next_multiple_of(ALIGNMENT) / SECTOR;
         partitions.push(Partition {
             kind,
             id: Guid::derived(&format!("{} {name}", parts.name)),
@@ -150,7 +166,11 @@ fn esp(parts: &Parts<'_>, size: u64) -> Result<Vec<Extent>> {
                 Node {
                     name: "BOOT",
                     short: "BOOT",
-                    content: directory(vec![Node { name: fallback, short: &short, content: loader }]),
+                    content: directory(vec![Node {
+                        name: fallback,
+                        short: &short,
+                        content: loader,
+                    }]),
                 },
                 Node {
                     name: "Linux",
@@ -158,7 +178,11 @@ fn esp(parts: &Parts<'_>, size: u64) -> Result<Vec<Extent>> {
                     // The short name ends in no `.EFI`: if a cut tears the long one off, the
                     // loader doesn't see an entry that it would count no tries of.
                     content: directory(vec![
-                        Node { name: FIRST_UKI, short: "SLOTA   OFF", content: file(parts.uki, run) },
+                        Node {
+                            name: FIRST_UKI,
+                            short: "SLOTA   OFF",
+                            content: file(parts.uki, run),
+                        },
                         Node { name: "SLOTB.OFF", short: "SLOTB   OFF", content: file(&[], run) },
                     ]),
                 },

@@ -162,7 +162,9 @@ impl Writer {
     fn append_nodes(&mut self, bytes: &mut Vec<u8>, nodes: &[Node<'_>], parent: u32) -> Result<()> {
         for node in nodes {
             let (attribute, cluster, length) = match &node.content {
-                Content::File { bytes, length } => (0x20, self.write_file(bytes, *length)?, *length),
+                Content::File { bytes, length } => {
+                    (0x20, self.write_file(bytes, *length)?, *length)
+                }
                 Content::Directory(children) => (0x10, self.write_directory(children, parent)?, 0),
             };
             let short = padded(node.short);
@@ -401,8 +403,7 @@ mod tests {
         assert!(Layout::new(1 << 20, 4096).is_err());
         let content = Content::File { bytes: &[], length: 47 << 20 };
         let big = |content| vec![Node { name: "BIG", short: "BIG", content }];
-        let volume =
-            |root| Volume { label: "L", serial: 0, size: 40 << 20, cluster: 4096, root };
+        let volume = |root| Volume { label: "L", serial: 0, size: 40 << 20, cluster: 4096, root };
         assert!(format(&volume(big(content))).is_err());
     }
 }

@@ -128,7 +128,8 @@ impl Headers {
         let mut first = stub.len();
         for number in 0..self.count {
             let at = self.sections + number * SECTION_HEADER;
-            let field = |offset| u32_at(stub, at + offset).context("cannot read the stub's sections");
+            let field =
+                |offset| u32_at(stub, at + offset).context("cannot read the stub's sections");
             end = end.max(field(20)? as usize + field(16)? as usize);
             address = address.max(field(12)? + field(8)?);
             first = first.min(field(20)? as usize);

@@ -1,5 +1,6 @@
 //! `stele lock`: pin the exact packages of a recipe.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
@@ -23,10 +24,12 @@ use crate::scripts;
 pub struct Outcome {
     /// The lock's path.
     pub lock: String,
-    /// Packages that something is taken from.
-    pub packages: usize,
+    /// Was it written?
+    pub written: bool,
+    /// Packages that something is taken from: name → version.
+    pub packages: BTreeMap<String, String>,
     /// Packages of the closure that nothing is taken from.
-    pub omitted: usize,
+    pub omitted: BTreeMap<String, String>,
     /// Bytes of the .debs.
     pub bytes: u64,
     /// What is different from the lock before; nothing, when there was none.
@@ -36,9 +39,11 @@ pub struct Outcome {
 }
 
 /// Locks `plan`: everything is fetched and checked before the lock is written, or nothing is.
+/// `dry_run` stops before any package is fetched.
 pub fn lock(
     plan: &Plan,
     mirror: Option<&str>,
+    dry_run: bool,
     store: &Store,
     progress: &Progress,
 ) -> Result<Outcome> {
@@ -53,13 +58,16 @@ pub fn lock(
     let chosen: Vec<&Chosen<'_>> = closure.values().collect();
     refuse_idle_wants(plan, &chosen)?;
     let lock = pin(plan, &sources, &signed, &chosen)?;
-    fetch_and_check(plan, &sources, &lock, &fetcher, store, progress)?;
+    if !dry_run {
+        fetch_and_check(plan, &sources, &lock, &fetcher, store, progress)?;
+        lock.store(&path)?;
+    }
     progress.clear();
-    lock.store(&path)?;
     Ok(Outcome {
         lock: path.display().to_string(),
-        packages: lock.packages.len(),
-        omitted: lock.omitted.len(),
+        written: !dry_run,
+        packages: named(lock.packages.iter().map(|p| (&p.name, &p.version))),
+        omitted: named(lock.omitted.iter().map(|p| (&p.name, &p.version))),
         bytes: lock.packages.iter().map(|package| package.size).sum(),
         changes: old.as_ref().map(|old| old.changes(&lock)).unwrap_or_default(),
         replaced: old.is_some(),
@@ -74,14 +82,19 @@ impl Outcome {
         }
         let same = self.replaced && self.changes.is_empty();
         let unchanged = if same { ", no package changed" } else { "" };
+        let did = if self.written { "locked" } else { "would lock" };
         println!(
-            "locked {} packages ({}), {} more omitted{unchanged}: {}",
-            self.packages,
+            "{did} {} packages ({}), {} more omitted{unchanged}: {}",
+            self.packages.len(),
             Size(self.bytes),
-            self.omitted,
+            self.omitted.len(),
             self.lock
         );
     }
+}
+
+fn named<'a>(packages: impl Iterator<Item = (&'a String, &'a String)>) -> BTreeMap<String, String> {
+    packages.map(|(name, version)| (name.clone(), version.clone())).collect()
 }
 
 fn fetch_indexes(
@@ -185,10 +198,7 @@ fn pin(
 
 fn why(plan: &Plan, chosen: &Chosen<'_>) -> Vec<String> {
     let layers = plan.roots.get(&chosen.package.name).into_iter().flatten();
-    layers
-        .map(|layer| format!("layer {layer}"))
-        .chain(chosen.asked_by.iter().cloned())
-        .collect()
+    layers.map(|layer| format!("layer {layer}")).chain(chosen.asked_by.iter().cloned()).collect()
 }
 
 fn fetch_and_check(
@@ -219,7 +229,7 @@ fn fetch_and_check(
     for package in &lock.packages {
         let context = || format!("cannot read package {}", package.name);
         let bytes = store.read(&package.sha256)?;
-        let control = deb::read_scripts(&bytes).with_context(context)?;
+        let control = deb::read_control(&bytes).with_context(context)?;
         let version = crate::archive::version::Version(package.version.clone());
         unknown.extend(scripts::unknown(&package.name, &version, &control, &plan.layers));
     }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::architecture::Architecture;
 use crate::programs::{self, Programs};
-use crate::recipe::Architecture;
 
 /// Compiles the programs of the checkout that the working directory stands in, and copies them to
 /// `out`.
