@@ -1,1 +1,36 @@
-//! The harness.
+//! The harness: boots the very image that is shipped, or a variant with probes in it, in QEMU;
+//! breaks something; and says what the machine did about it.
+//!
+//! ```text
+//! images: recipe + probe layers ─► stele ─► image ─┐
+//! machine: which boot, how much memory, what is broken ─► QEMU ─► vm
+//!                     console (its serial line) ─┐                 │
+//!                     qmp (events, commands) ────┴─► watch ◄───────┘ every wait
+//! ```
+//!
+//! There is one way to wait, [`watch::Watch::wait`]: it names what it waits for, and ends at once
+//! when that cannot come any more. Stories are in `tests/`; what fails leaves a folder below
+//! `target/vm-evidence` with the console, the disk and a script that starts the same machine.
+
+pub mod client;
+pub mod console;
+pub mod disk;
+pub mod images;
+pub mod initrd;
+pub mod machine;
+pub mod process;
+pub mod qmp;
+pub mod reads;
+pub mod scratch;
+pub mod uki;
+pub mod vm;
+pub mod watch;
+pub mod xmpp;
+
+use std::time::Duration;
+
+/// The longest that a boot may take to whatever is awaited first: many times what it needs, since
+/// the machine may be busy.
+pub const BOOT: Duration = Duration::from_secs(60);
+/// The longest that something may take in a machine that is up.
+pub const SOON: Duration = Duration::from_secs(20);

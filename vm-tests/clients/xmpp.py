@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""A real XMPP client: logs in over STARTTLS, sends itself a message, and waits for it.
+
+Prints one JSON object; exits 0 if the message came back, else 1 with a cause in "failed". The
+server's certificate must be the one given, and be for the domain. Needs python3-slixmpp.
+"""
+
+import argparse
+import asyncio
+import inspect
+import json
+import pathlib
+import secrets
+import sys
+
+import slixmpp
+
+
+class Client(slixmpp.ClientXMPP):
+    """One login, one message."""
+
+    def __init__(self, options, outcome):
+        super().__init__(options.jid, options.password)
+        self.ca_certs = pathlib.Path(options.certificate)
+        self.outcome = outcome
+        self.nonce = secrets.token_hex(16)
+        self.facts = {"message_returned": False}
+        # Without its password in the clear: only a mechanism that proves it is good enough.
+        self["feature_mechanisms"].encrypted_plain = False
+        self.add_event_handler("session_start", self.on_session)
+        self.add_event_handler("message", self.on_message)
+        self.add_event_handler("failed_all_auth", lambda _: self.fail("the password is refused"))
+        self.add_event_handler("ssl_invalid_chain", lambda error: self.fail(f"TLS: {error}"))
+        self.add_event_handler("connection_failed", lambda error: self.fail(f"TCP: {error}"))
+        self.add_event_handler("disconnected", lambda why: self.fail(f"disconnected: {why}"))
+
+    async def on_session(self, _):
+        tls = self.transport.get_extra_info("ssl_object")
+        if tls is None:
+            self.fail("the session is not encrypted")
+            return
+        self.facts["tls_version"] = tls.version()
+        self.facts["cipher"] = tls.cipher()[0]
+        self.facts["sasl_mechanism"] = self["feature_mechanisms"].mech.name
+        self.send_presence()
+        self.send_message(mto=self.boundjid, mbody=self.nonce, mtype="chat")
+
+    def on_message(self, message):
+        if message["body"] == self.nonce and message["from"] == self.boundjid:
+            self.facts["message_returned"] = True
+            self.finish()
+
+    def fail(self, cause):
+        self.facts.setdefault("failed", cause)
+        self.finish()
+
+    def finish(self):
+        if not self.outcome.done():
+            self.outcome.set_result(self.facts)
+
+
+def connect(client, host, port):
+    """slixmpp 1.9 takes host and port apart and knows STARTTLS only; 1.8 must be told."""
+    if "force_starttls" in inspect.signature(client.connect).parameters:
+        client.connect((host, port), force_starttls=True)
+    else:
+        client.enable_direct_tls = False
+        client.connect(host, port)
+
+
+async def run(options):
+    outcome = asyncio.get_running_loop().create_future()
+    client = Client(options, outcome)
+    connect(client, options.host, options.port)
+    try:
+        return await asyncio.wait_for(asyncio.shield(outcome), options.within)
+    except asyncio.TimeoutError:
+        return {**client.facts, "failed": f"not done within {options.within} s"}
+    finally:
+        client.abort()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--jid", required=True)
+    parser.add_argument("--password", required=True)
+    parser.add_argument("--certificate", required=True, help="PEM file: the one to accept")
+    parser.add_argument("--within", type=float, default=30, help="seconds")
+    facts = asyncio.run(run(parser.parse_args()))
+    print(json.dumps(facts))
+    sys.exit(0 if facts["message_returned"] else 1)
+
+
+main()

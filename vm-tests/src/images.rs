@@ -1,0 +1,193 @@
+//! Images: the recipe's own, and variants of it with layers of `vm-tests/layers` in them. All are
+//! built by the program `stele`, as users do.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::scratch::{self, bounded};
+
+/// The recipe that stories are about.
+pub const RECIPE: &str = "prose-pod";
+/// Compiling the builder or the guest programs may take that long, in seconds.
+const COMPILE_WITHIN: u32 = 1800;
+const BUILD_WITHIN: u32 = 300;
+
+/// A disk image, and what its builder says about it.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The image file; nobody writes to it.
+    pub disk: PathBuf,
+    /// What `stele build --json` printed.
+    pub outcome: Value,
+}
+
+impl Image {
+    /// What is shipped.
+    pub fn release() -> Image {
+        static BUILT: OnceLock<Image> = OnceLock::new();
+        let build = || build_release().unwrap_or_else(|error| panic!("{error:#}"));
+        BUILT.get_or_init(build).clone()
+    }
+
+    /// What is shipped, and these layers of `vm-tests/layers`.
+    pub fn with_layers(layers: &[&str]) -> Image {
+        build_variant(layers).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+}
+
+fn build_release() -> Result<Image> {
+    let _held = scratch::lock("build")?;
+    let out = scratch::folder("vm-images/release")?;
+    build(Tools::find()?, &recipes().join(RECIPE).with_extension("toml"), &out)
+}
+
+fn build_variant(layers: &[&str]) -> Result<Image> {
+    let _held = scratch::lock("build")?;
+    let out = scratch::folder(&format!("vm-images/{}", layers.join("+")))?;
+    build(Tools::find()?, &write_variant(layers, &out)?, &out)
+}
+
+/// The folder with the recipe and its lock.
+pub fn recipes() -> PathBuf {
+    env::var_os("STELE_RECIPES").map_or_else(|| scratch::workspace().join("recipes"), PathBuf::from)
+}
+
+/// Writes the recipe with more layers into `folder`, and the lock beside it: it stays valid, since
+/// these layers name no packages.
+fn write_variant(layers: &[&str], folder: &Path) -> Result<PathBuf> {
+    let recipe = recipes().join(RECIPE).with_extension("toml");
+    let text =
+        fs::read_to_string(&recipe).with_context(|| format!("cannot read {}", recipe.display()))?;
+    let text = variant(&text, layers, &recipes())
+        .with_context(|| format!("cannot make a variant of {}", recipe.display()))?;
+    let (own, lock) = (folder.join(RECIPE).with_extension("toml"), recipe.with_extension("lock"));
+    fs::write(&own, text).with_context(|| format!("cannot write {}", own.display()))?;
+    fs::copy(&lock, own.with_extension("lock"))
+        .with_context(|| format!("cannot copy {}", lock.display()))?;
+    Ok(own)
+}
+
+/// The text of a recipe with more layers; folders that it names relative to itself, in `beside`,
+/// become absolute.
+pub fn variant(recipe: &str, layers: &[&str], beside: &Path) -> Result<String> {
+    let mut recipe: toml::Table = recipe.parse()?;
+    let absolute =
+        |folder: &str| -> toml::Value { beside.join(folder).display().to_string().into() };
+    let mut folders =
+        vec![absolute(&scratch::workspace().join("vm-tests/layers").to_string_lossy())];
+    match recipe.get("layers-from").and_then(toml::Value::as_array) {
+        Some(own) => folders.extend(own.iter().filter_map(toml::Value::as_str).map(absolute)),
+        None => folders.push(absolute("../layers")),
+    }
+    recipe.insert("layers-from".into(), folders.into());
+    let own = recipe.get_mut("layers").and_then(toml::Value::as_array_mut);
+    let own = own.context("it names no layers")?;
+    own.extend(layers.iter().map(|layer| toml::Value::from(*layer)));
+    Ok(toml::to_string(&recipe)?)
+}
+
+/// The programs that build images.
+#[derive(Debug)]
+pub struct Tools {
+    /// `stele`: of `STELE`, else of this checkout.
+    pub stele: PathBuf,
+    /// The folder of the guest programs: `STELE_PROGRAMS`, else compiled from this checkout.
+    pub programs: PathBuf,
+}
+
+impl Tools {
+    /// Finds them, compiling what isn't there; once a process.
+    pub fn find() -> Result<&'static Tools> {
+        static FOUND: OnceLock<Tools> = OnceLock::new();
+        if let Some(found) = FOUND.get() {
+            return Ok(found);
+        }
+        let stele = match env::var_os("STELE") {
+            Some(path) => path.into(),
+            None => stele()?,
+        };
+        let programs = match env::var_os("STELE_PROGRAMS") {
+            Some(path) => path.into(),
+            None => programs(&stele)?,
+        };
+        Ok(FOUND.get_or_init(|| Tools { stele, programs }))
+    }
+}
+
+fn stele() -> Result<PathBuf> {
+    let target = scratch::target()?;
+    let [release, debug] = ["release", "debug"].map(|profile| target.join(profile).join("stele"));
+    if let Some(there) = [&release, &debug].into_iter().find(|path| path.is_file()) {
+        return Ok(there.clone());
+    }
+    eprintln!("compiling stele");
+    let mut cargo = bounded(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), COMPILE_WITHIN);
+    cargo.args(["build", "--locked", "--release", "--package", "builder", "--target-dir"]);
+    run(cargo.arg(&target).current_dir(scratch::workspace()), "compile stele")?;
+    Ok(release)
+}
+
+fn programs(stele: &Path) -> Result<PathBuf> {
+    let out = scratch::folder("vm-images/programs")?;
+    let mut command = bounded(stele, COMPILE_WITHIN);
+    command.args(["programs", "--out"]).arg(&out).current_dir(scratch::workspace());
+    run(&mut command, "compile the guest programs")?;
+    Ok(out)
+}
+
+fn build(tools: &Tools, recipe: &Path, out: &Path) -> Result<Image> {
+    let mut command = bounded(&tools.stele, BUILD_WITHIN);
+    command.arg("build").arg(recipe).arg("--json").arg("--out").arg(out);
+    command.arg("--programs").arg(&tools.programs);
+    let printed = run(&mut command, &format!("build {}", recipe.display()))?;
+    let outcome: Value =
+        serde_json::from_str(&printed).context("cannot understand stele's JSON")?;
+    let image = outcome.get("image").and_then(Value::as_str);
+    let disk = image.context("stele's JSON names no image")?.into();
+    Ok(Image { disk, outcome })
+}
+
+/// Runs `command` to its end, and returns what it printed.
+pub fn run(command: &mut Command, what: &str) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot {what}: {command:?}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("cannot {what}: {} ({command:?}): {}", output.status, said.trim_end());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variant_has_more_layers_and_finds_all_of_them() {
+        let beside = Path::new("/somewhere/recipes");
+        let recipe = "name = \"x\"\nlayers = [\"base\"]\n[image]\nesp = \"48 MiB\"\n";
+        let made: toml::Table = variant(recipe, &["test-a"], beside).unwrap().parse().unwrap();
+        let names = |key: &str| -> Vec<String> {
+            let names = made[key].as_array().unwrap().iter();
+            names.map(|name| name.as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(names("layers"), ["base", "test-a"]);
+        assert!(names("layers-from")[0].ends_with("/vm-tests/layers"));
+        assert_eq!(names("layers-from")[1], "/somewhere/recipes/../layers");
+        assert_eq!(made["image"]["esp"].as_str(), Some("48 MiB"));
+    }
+
+    #[test]
+    fn a_command_that_fails_is_told_with_its_words() {
+        let mut command = bounded("sh", 20);
+        command.args(["-c", "echo because >&2; exit 3"]);
+        let error = run(&mut command, "do it").unwrap_err().to_string();
+        assert!(error.starts_with("cannot do it: exit status: 3"), "{error}");
+        assert!(error.ends_with(": because"), "{error}");
+    }
+}

@@ -1,0 +1,219 @@
+//! A machine to be: which image, booted how, with how much memory, and what is broken in it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::disk::{self, Disk};
+use crate::images::Image;
+use crate::uki::BootFiles;
+use crate::vm::Vm;
+
+/// Debian's package `ovmf`.
+const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const FIRMWARE_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+const QEMU: &str = "qemu-system-x86_64";
+/// Never KVM: what tests see must not depend on where they run. Without cx16, since QEMU 7.2 now
+/// and then breaks a 6.12 guest with it.
+const ALWAYS: [&str; 12] = [
+    "-accel",
+    "tcg",
+    "-cpu",
+    "max,-cx16",
+    "-machine",
+    "q35",
+    "-nodefaults",
+    "-no-user-config",
+    "-no-reboot",
+    "-display",
+    "none",
+    "-device",
+];
+/// The port of the guest that clients connect to.
+pub const XMPP: u16 = 5222;
+
+/// How the kernel gets started.
+#[derive(Debug, Clone)]
+enum Boot {
+    /// By QEMU: seconds faster, and the story may change the initrd.
+    Direct(BootFiles),
+    /// By UEFI firmware and systemd-boot, as on a real machine.
+    Firmware,
+}
+
+/// What will be started; see [`Machine::start`].
+#[derive(Debug, Clone)]
+pub struct Machine {
+    image: PathBuf,
+    boot: Boot,
+    memory: u32,
+    /// How many disks hold a copy of the image.
+    copies: usize,
+    /// Bytes of the first disk in which a bit is flipped.
+    flips: Vec<u64>,
+    trace_reads: bool,
+    /// Trouble that the story causes itself.
+    pub(crate) expected: Vec<&'static str>,
+    /// Killed when it is older.
+    pub(crate) deadline: Duration,
+}
+
+impl Machine {
+    /// Kernel, initrd and command line are taken out of the image and started by QEMU.
+    pub fn direct(image: &Image) -> Machine {
+        let boot = BootFiles::of(&image.disk).unwrap_or_else(|error| panic!("{error:#}"));
+        Machine::new(image, Boot::Direct(boot))
+    }
+
+    /// The firmware finds the loader on the disk.
+    pub fn firmware(image: &Image) -> Machine {
+        Machine::new(image, Boot::Firmware)
+    }
+
+    fn new(image: &Image, boot: Boot) -> Machine {
+        Machine {
+            image: image.disk.clone(),
+            boot,
+            memory: 512,
+            copies: 1,
+            flips: vec![],
+            trace_reads: false,
+            expected: vec![],
+            deadline: Duration::from_secs(120),
+        }
+    }
+
+    /// With so many MiB of memory.
+    pub fn memory(self, memory: u32) -> Machine {
+        Machine { memory, ..self }
+    }
+
+    /// With a second disk that holds the same.
+    pub fn second_copy(self) -> Machine {
+        Machine { copies: 2, ..self }
+    }
+
+    /// With one bit flipped in the byte at `offset` of the disk.
+    pub fn flip(mut self, offset: u64) -> Machine {
+        self.flips.push(offset);
+        self
+    }
+
+    /// With another initrd. For direct boots.
+    pub fn change_initrd(mut self, change: impl FnOnce(&[u8]) -> Result<Vec<u8>>) -> Machine {
+        let Boot::Direct(files) = &mut self.boot else { panic!("firmware reads its own initrd") };
+        files.initrd = change(&files.initrd).unwrap_or_else(|error| panic!("{error:#}"));
+        self
+    }
+
+    /// Notes what is read from the disk; see [`Vm::reads`].
+    pub fn trace_reads(self) -> Machine {
+        Machine { trace_reads: true, ..self }
+    }
+
+    /// This part of a line of the denylist is what the story is about.
+    pub fn expect(mut self, trouble: &'static str) -> Machine {
+        self.expected.push(trouble);
+        self
+    }
+
+    /// Killed when it is older than that, in place of 120 s.
+    pub fn deadline(self, deadline: Duration) -> Machine {
+        Machine { deadline, ..self }
+    }
+
+    /// Starts it, once no other VM runs.
+    pub fn start(self) -> Vm {
+        Vm::start(self).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// Makes its disks and files in `folder`; returns the command that runs it. QMP is the socket
+    /// at its standard input, the console the one at its standard output.
+    pub(crate) fn prepare(&self, folder: &Path) -> Result<Command> {
+        // It dies with the thread that started it, even if that is killed.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", QEMU]).args(ALWAYS).arg("virtio-rng-pci");
+        command.args(["-m", &self.memory.to_string()]);
+        match &self.boot {
+            Boot::Direct(files) => direct(&mut command, files, folder)?,
+            Boot::Firmware => firmware(&mut command, folder)?,
+        }
+        for number in 0..self.copies {
+            let disk = Disk::copy(&self.image, folder.join(format!("disk{number}.img")))?;
+            let flips = if number == 0 { self.flips.as_slice() } else { &[] };
+            flips.iter().try_for_each(|offset| disk.flip(*offset))?;
+            let file = escaped(disk.path());
+            command.args(["-drive", &format!("if=none,id=disk{number},format=raw,file={file}")]);
+            let boot_order = number + 1;
+            let device = format!("virtio-blk-pci,drive=disk{number},bootindex={boot_order}");
+            command.args(["-device", &device]);
+        }
+        command.args(["-netdev", &format!("user,id=net,hostfwd=tcp:127.0.0.1:0-:{XMPP}")]);
+        command.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
+        if self.trace_reads {
+            let log = folder.join(READS).display().to_string();
+            command.args(["-trace", "blk_co_preadv", "-D", &log]);
+        }
+        disk::write(&folder.join("replay.sh"), replay(&command).as_bytes())?;
+        command.args(["-chardev", "socket,id=qmp,fd=0", "-mon", "chardev=qmp,mode=control"]);
+        command.args(["-chardev", "socket,id=console,fd=1", "-serial", "chardev:console"]);
+        Ok(command)
+    }
+}
+
+/// The file of a VM's folder that lists what was read from its disk.
+pub(crate) const READS: &str = "reads.txt";
+
+fn direct(command: &mut Command, files: &BootFiles, folder: &Path) -> Result<()> {
+    let (kernel, initrd) = (folder.join("kernel"), folder.join("initrd"));
+    disk::write(&kernel, &files.kernel)?;
+    disk::write(&initrd, &files.initrd)?;
+    command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
+    command.args(["-append", &files.cmdline]);
+    Ok(())
+}
+
+fn firmware(command: &mut Command, folder: &Path) -> Result<()> {
+    let variables = folder.join("variables.fd");
+    std::fs::copy(FIRMWARE_VARIABLES, &variables)
+        .with_context(|| format!("cannot copy {FIRMWARE_VARIABLES}\nhint: install ovmf"))?;
+    let code = format!("if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE}");
+    let variables = format!("if=pflash,unit=1,format=raw,file={}", escaped(&variables));
+    command.args(["-drive", &code, "-drive", &variables]);
+    Ok(())
+}
+
+/// QEMU's options end at a comma, unless it is doubled.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+/// A script that starts the same machine for a person, on the disk as the story left it.
+fn replay(command: &Command) -> String {
+    let quoted =
+        |word: &std::ffi::OsStr| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"));
+    // Without setpriv and its two arguments: it shall not die with anything.
+    let words: Vec<String> = command.get_args().skip(2).map(quoted).collect();
+    format!("#!/bin/sh\nexec {} -serial mon:stdio \"$@\"\n", words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replay_quotes_what_a_shell_would_act_on() {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "qemu", "-append", "a b=$c 'd'"]);
+        let expected = "#!/bin/sh\nexec 'qemu' '-append' 'a b=$c '\\''d'\\''' -serial mon:stdio \
+                        \"$@\"\n";
+        assert_eq!(replay(&command), expected);
+    }
+
+    #[test]
+    fn a_path_cannot_end_an_option() {
+        assert_eq!(escaped(Path::new("/a,b")), "/a,,b");
+    }
+}

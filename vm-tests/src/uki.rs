@@ -1,0 +1,119 @@
+//! What firmware would start, taken out of an image: for a boot without firmware.
+
+use std::fs::File;
+use std::io::{Cursor, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use fatfs::{FileSystem, FsOptions};
+
+use crate::disk;
+
+/// The parts of a UKI that make a boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootFiles {
+    /// `.linux`
+    pub kernel: Vec<u8>,
+    /// `.initrd`
+    pub initrd: Vec<u8>,
+    /// `.cmdline`
+    pub cmdline: String,
+}
+
+impl BootFiles {
+    /// Those of the one UKI in the image at `path`.
+    pub fn of(path: &Path) -> Result<BootFiles> {
+        let context = || format!("cannot take the UKI out of {}", path.display());
+        BootFiles::parse(&uki(path).with_context(context)?).with_context(context)
+    }
+
+    fn parse(uki: &[u8]) -> Result<BootFiles> {
+        let take = |name| section(uki, name).with_context(|| format!("it has no section {name}"));
+        let cmdline = String::from_utf8_lossy(take(".cmdline")?).trim_end_matches('\0').to_owned();
+        let (kernel, initrd) = (take(".linux")?.to_vec(), take(".initrd")?.to_vec());
+        Ok(BootFiles { kernel, initrd, cmdline })
+    }
+}
+
+/// The bytes of the file in `\EFI\Linux` that systemd-boot would list.
+fn uki(image: &Path) -> Result<Vec<u8>> {
+    let esp = disk::partition(image, "esp")?;
+    let mut bytes = vec![0; usize::try_from(esp.bytes())?];
+    File::open(image)?.read_exact_at(&mut bytes, esp.offset())?;
+    let esp = FileSystem::new(Cursor::new(bytes), FsOptions::new()).context("no FAT in the ESP")?;
+    let folder = esp.root_dir().open_dir("EFI/Linux").context("no \\EFI\\Linux in the ESP")?;
+    let entries = folder.iter().collect::<Result<Vec<_>, _>>()?;
+    let mut listed = entries.iter().filter(|entry| entry.file_name().ends_with(".efi"));
+    let entry = listed.next().context("no UKI in \\EFI\\Linux")?;
+    let mut uki = Vec::new();
+    entry.to_file().read_to_end(&mut uki)?;
+    Ok(uki)
+}
+
+/// A section's data, by name, of a PE file (Microsoft's "PE Format"): from its COFF header, the
+/// section table after the optional header, 40 bytes an entry.
+fn section<'a>(file: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let coff = u32_at(file, 0x3c)? + 4;
+    let (count, optional) = (u16_at(file, coff + 2)?, u16_at(file, coff + 16)?);
+    let headers = file.get(coff + 20 + optional..)?.chunks_exact(40).take(count);
+    let mut found = headers.filter(|header| header[..8].starts_with(name.as_bytes()));
+    let header = found.next()?;
+    let (length, start) = (u32_at(header, 8)?, u32_at(header, 20)?);
+    file.get(start..start.checked_add(length)?)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<usize> {
+    let bytes = bytes.get(at..at + 4)?.try_into().ok()?;
+    usize::try_from(u32::from_le_bytes(bytes)).ok()
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<usize> {
+    Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Headers as short as they may be, then one section after another.
+    fn pe(sections: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut file = vec![0; 0x40];
+        file[0x3c] = 0x40;
+        file.extend(b"PE\0\0\x64\x86");
+        file.extend((sections.len() as u16).to_le_bytes());
+        file.extend([0; 16]);
+        let mut start = file.len() + 40 * sections.len();
+        for (name, data) in sections {
+            let mut header = [0; 40];
+            header[..name.len()].copy_from_slice(name.as_bytes());
+            header[8..12].copy_from_slice(&(data.len() as u32).to_le_bytes());
+            header[20..24].copy_from_slice(&(start as u32).to_le_bytes());
+            file.extend(header);
+            start += data.len();
+        }
+        sections.iter().for_each(|(_, data)| file.extend(*data));
+        file
+    }
+
+    #[test]
+    fn a_uki_has_the_parts_of_a_boot() {
+        let uki = pe(&[
+            (".osrel", b"x"),
+            (".linux", b"kernel"),
+            (".cmdline", b"gpt a=b\0"),
+            (".initrd", b"initrd"),
+        ]);
+        let boot = BootFiles::parse(&uki).unwrap();
+        assert_eq!(boot.kernel, b"kernel");
+        assert_eq!(boot.initrd, b"initrd");
+        assert_eq!(boot.cmdline, "gpt a=b");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let error = BootFiles::parse(&pe(&[(".cmdline", b"")])).unwrap_err().to_string();
+        assert_eq!(error, "it has no section .linux");
+        assert!(BootFiles::parse(b"torn").is_err());
+    }
+}

@@ -1,0 +1,232 @@
+//! A running VM. Dropped, it is gone; what it leaves is kept if the story failed.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::console::{self, Line};
+use crate::machine::{Machine, READS, XMPP};
+use crate::process;
+use crate::qmp::{self, Event, Qmp};
+use crate::reads::Read;
+use crate::scratch::{self, Turn};
+use crate::watch::{Seen, Watch};
+
+/// The threads that report to the [`Watch`]: console and QMP.
+const SOURCES: usize = 2;
+
+/// A machine that runs, or has run.
+#[derive(Debug)]
+pub struct Vm {
+    watch: Arc<Watch>,
+    qmp: Qmp,
+    process: Arc<Mutex<Child>>,
+    pid: u32,
+    started: Instant,
+    folder: PathBuf,
+    xmpp: SocketAddr,
+    threads: Vec<JoinHandle<()>>,
+    /// Dropped, it ends the thread that minds the deadline.
+    minded: Option<mpsc::Sender<()>>,
+    _turn: Turn,
+}
+
+impl Vm {
+    pub(crate) fn start(machine: Machine) -> Result<Vm> {
+        let turn = Turn::take()?;
+        let folder = scratch::evidence()?;
+        let pair = || UnixStream::pair().context("cannot make sockets for QEMU");
+        let ((qmp, qemus_qmp), (console, qemus_console)) = (pair()?, pair()?);
+        let file = |name: &str| {
+            let path = folder.join(name);
+            File::create(&path).with_context(|| format!("cannot write {}", path.display()))
+        };
+        let mut command = machine.prepare(&folder)?;
+        command.stdin(Stdio::from(OwnedFd::from(qemus_qmp)));
+        command.stdout(Stdio::from(OwnedFd::from(qemus_console)));
+        command.stderr(file("qemu-errors.txt")?);
+        let started = Instant::now();
+        let process = command
+            .spawn()
+            .context("cannot start QEMU\nhint: install qemu-system-x86 and util-linux")?;
+        drop(command); // and with it our copies of QEMU's ends of the sockets
+        let pid = process.id();
+        let process = Arc::new(Mutex::new(process));
+        let watch = Arc::new(Watch::new(SOURCES));
+        let (minded, deadline) = mpsc::channel();
+        let (log, words) = (file("console.log")?, file("qmp.log")?);
+        let qmp_copy = words.try_clone()?;
+        let replies = qmp.try_clone()?;
+        let threads = vec![
+            thread::spawn({
+                let (watch, expected) = (Arc::clone(&watch), machine.expected.clone());
+                move || console::read(console, log, started, pid, &expected, &watch)
+            }),
+            thread::spawn({
+                let watch = Arc::clone(&watch);
+                move || qmp::read(replies, qmp_copy, started, &watch)
+            }),
+            thread::spawn({
+                let (watch, process) = (Arc::clone(&watch), Arc::clone(&process));
+                move || mind(machine.deadline, &deadline, &watch, &process)
+            }),
+        ];
+        let qmp = Qmp::new(qmp, words, Arc::clone(&watch));
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let minded = Some(minded);
+        let mut vm = Vm {
+            watch,
+            qmp,
+            process,
+            pid,
+            started,
+            folder,
+            xmpp: nowhere,
+            threads,
+            minded,
+            _turn: turn,
+        };
+        vm.find_ports().with_context(|| vm.qemus_errors())?;
+        Ok(vm)
+    }
+
+    /// QEMU chose a free port of this host by itself, and tells which.
+    fn find_ports(&mut self) -> Result<()> {
+        self.qmp.execute("qmp_capabilities", json!({}))?;
+        let table = self.qmp.monitor("info usernet")?;
+        let port = qmp::forwarded_port(&table, XMPP).with_context(|| {
+            format!("cannot find the port that QEMU forwards to {XMPP}: it says {table}")
+        })?;
+        self.xmpp.set_port(port);
+        Ok(())
+    }
+
+    fn qemus_errors(&self) -> String {
+        let said = fs::read_to_string(self.folder.join("qemu-errors.txt")).unwrap_or_default();
+        format!("QEMU does not run; it says: {}", said.trim_end())
+    }
+
+    /// Waits for a line with `text` in it, also if it has come already.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str, within: Duration) -> Line {
+        self.wait_from(0, text, within)
+    }
+
+    /// Waits for the next line with `text` in it, after the line `previous`.
+    #[track_caller]
+    pub fn wait_for_next(&self, previous: &Line, text: &str, within: Duration) -> Line {
+        self.wait_from(previous.number + 1, text, within)
+    }
+
+    #[track_caller]
+    fn wait_from(&self, first: usize, text: &str, within: Duration) -> Line {
+        let what = format!("`{text}` on the console");
+        self.wait(&what, within, |seen| {
+            let lines = seen.lines.get(first..)?;
+            lines.iter().find(|line| line.text.contains(text)).cloned()
+        })
+    }
+
+    /// Waits for QEMU's event of this name.
+    #[track_caller]
+    pub fn wait_for_event(&self, name: &str, within: Duration) -> Event {
+        let what = format!("QEMU's event {name}");
+        self.wait(&what, within, |seen| {
+            seen.events.iter().find(|event| event.name == name).cloned()
+        })
+    }
+
+    /// Waits for the machine's end, and returns the reason: `guest-shutdown` or `guest-reset`.
+    #[track_caller]
+    pub fn wait_for_end(&self, within: Duration) -> String {
+        self.wait("the machine's end", within, |seen| {
+            seen.events.iter().find_map(Event::shutdown_reason)
+        })
+    }
+
+    /// Waits until `look` finds `what`.
+    #[track_caller]
+    pub fn wait<T>(&self, what: &str, within: Duration, look: impl FnMut(&Seen) -> Option<T>) -> T {
+        self.watch.wait(what, within, look).unwrap_or_else(|missed| panic!("{missed}"))
+    }
+
+    /// All lines so far with `text` in them.
+    pub fn lines_with(&self, text: &str) -> Vec<Line> {
+        let seen = self.watch.seen();
+        seen.lines.iter().filter(|line| line.text.contains(text)).cloned().collect()
+    }
+
+    /// Presses the power button.
+    #[track_caller]
+    pub fn press_power_button(&self) {
+        let pressed = self.qmp.execute("system_powerdown", json!({}));
+        pressed.unwrap_or_else(|error| panic!("{error:#}"));
+    }
+
+    /// QEMU's machine protocol, for anything else.
+    pub fn qmp(&self) -> &Qmp {
+        &self.qmp
+    }
+
+    /// Where the Server's client port is reached from this host.
+    pub fn xmpp(&self) -> SocketAddr {
+        self.xmpp
+    }
+
+    /// Since QEMU's start: how long, and how much CPU time it took.
+    pub fn age(&self) -> (Duration, Duration) {
+        (self.started.elapsed(), process::cpu_time(self.pid).unwrap_or_default())
+    }
+
+    /// What the guest has read from its disk, if the machine was told to trace that.
+    pub fn reads(&self) -> Vec<Read> {
+        let trace = fs::read_to_string(self.folder.join(READS)).unwrap_or_default();
+        trace.lines().filter_map(Read::parse).collect()
+    }
+
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// The folder with all that is kept if the story fails.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        drop(self.minded.take());
+        {
+            let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+        let trouble = self.watch.seen().trouble.clone();
+        if trouble.is_none() && !thread::panicking() {
+            return scratch::forget(&self.folder);
+        }
+        eprintln!("kept for you: {}", self.folder.display());
+        if let Some(trouble) = trouble.filter(|_| !thread::panicking()) {
+            panic!("the console shows `{trouble}`");
+        }
+    }
+}
+
+/// Kills a VM that gets too old.
+fn mind(age: Duration, over: &mpsc::Receiver<()>, watch: &Watch, process: &Mutex<Child>) {
+    if over.recv_timeout(age) == Err(mpsc::RecvTimeoutError::Timeout) {
+        watch.tell(|seen| seen.killed = Some(format!("killed after its {age:?}")));
+        let _ = process.lock().unwrap_or_else(PoisonError::into_inner).kill();
+    }
+}

@@ -1,0 +1,51 @@
+//! The root can't be written, and services have no rights. Seen from inside, by a probe that the
+//! layer `test-probe` runs as a service's user and as root.
+
+use std::collections::BTreeMap;
+
+use vm_tests::BOOT;
+use vm_tests::images::Image;
+use vm_tests::machine::Machine;
+use vm_tests::vm::Vm;
+
+/// What the probe that runs as the service `name` answered.
+fn answers(vm: &Vm, name: &str) -> BTreeMap<String, String> {
+    vm.wait_for(&format!("{name}: end"), BOOT);
+    let lines = vm.lines_with(&format!("] {name}: "));
+    let answers =
+        lines.iter().filter_map(|line| line.rest_after(&format!("] {name}: "))?.split_once(": "));
+    answers.map(|(what, answer)| (what.to_owned(), answer.to_owned())).collect()
+}
+
+#[test]
+fn the_root_is_read_only_and_services_have_no_rights() {
+    let vm = Machine::direct(&Image::with_layers(&["test-probe"])).start();
+    for (name, ids) in [("probe", "901 901 901 901"), ("probe-root", "0 0 0 0")] {
+        let answers = answers(&vm, name);
+        let of = |what: &str| answers.get(what).map_or("(no answer)", String::as_str);
+
+        let writes: Vec<_> =
+            answers.iter().filter(|(what, _)| what.starts_with("write ")).collect();
+        assert_eq!(writes.len(), 10, "{answers:#?}");
+        for (what, answer) in writes {
+            let expected =
+                if what.starts_with("write /tmp/") { "done" } else { "Read-only file system" };
+            assert_eq!(answer, expected, "{name}: {what}");
+        }
+        let root = of("mount /");
+        assert!(root.starts_with("/dev/dm-0 squashfs ro,"), "{name}: {root}");
+        assert!(root.contains("nosuid") && root.contains("nodev"), "{name}: {root}");
+        for place in ["/tmp", "/run", "/dev/shm"] {
+            let mount = of(&format!("mount {place}"));
+            assert!(mount.contains("nosuid") && mount.contains("noexec"), "{name}: {mount}");
+        }
+
+        assert_eq!((of("Uid"), of("Gid")), (ids, ids), "{name}");
+        assert_eq!(of("Groups"), "", "{name}");
+        assert_eq!(of("NoNewPrivs"), "1", "{name}");
+        assert_eq!(of("Umask"), "0027", "{name}");
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            assert_eq!(of(set), "0000000000000000", "{name}: {set}");
+        }
+    }
+}
