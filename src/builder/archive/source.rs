@@ -14,6 +14,7 @@ use crate::archive::index::Index;
 use crate::archive::mirror::Mirrors;
 use crate::archive::release::Release;
 use crate::archive::store::Store;
+use crate::lock::Clock;
 use crate::plan::Plan;
 
 /// Debian's own archive keys.
@@ -133,7 +134,7 @@ impl Source {
             bail!("it is the index of {}, not of {name}", release.names.join(" or "));
         }
         match release.valid_until {
-            Some(until) if until < now => bail!("it expired at {until}"),
+            Some(until) if until < now => bail!("it expired at {}", Clock(until)),
             _ => Ok(()),
         }
     }
@@ -192,9 +193,10 @@ impl Signed {
     pub fn must_not_precede(&self, suite: &str, known: OffsetDateTime) -> Result<()> {
         if self.release.date < known {
             bail!(
-                "cannot trust InRelease of {suite}: it is of {}, older than the lock's of {known}\n\
+                "cannot trust InRelease of {suite}: it is of {}, older than the lock's of {}\n\
                  hint: the mirror is behind, or somebody holds updates back; try another mirror",
-                self.release.date
+                Clock(self.release.date),
+                Clock(known)
             );
         }
         Ok(())

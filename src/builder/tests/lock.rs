@@ -3,14 +3,14 @@
 mod support;
 
 use openpgp::testing;
-use support::{Archive, Files, Manner, Package, Project, Server, said};
+use support::{Archive, File, Files, Manner, Package, Project, Server, said};
 
 const INRELEASE: &str = "/dists/sid/InRelease";
 const PACKAGES: &str = "/dists/sid/main/binary-amd64/Packages.gz";
 const DEB: &str = "/pool/tool_1.0.deb";
 
 fn tool() -> Package {
-    Package { files: vec![("usr/bin/tool", "#!tool")], ..Package::new("tool", "1.0") }
+    Package { files: vec![("usr/bin/tool", File::Text("#!tool"))], ..Package::new("tool", "1.0") }
 }
 
 fn archive() -> Archive {

@@ -30,7 +30,19 @@ pub struct Package {
     pub version: &'static str,
     pub depends: &'static str,
     pub scripts: Vec<(&'static str, String)>,
-    pub files: Vec<(&'static str, &'static str)>,
+    pub files: Vec<(&'static str, File)>,
+}
+
+/// What stands at a path of a package.
+#[derive(Clone, Copy)]
+pub enum File {
+    Text(&'static str),
+    Bytes(&'static [u8]),
+    Link(&'static str),
+    HardLink(&'static str),
+    SetUser,
+    OwnedBy(u64),
+    Capable,
 }
 
 impl Package {
@@ -53,11 +65,11 @@ impl Package {
     /// The .deb, as `dpkg-deb` would lay it out.
     pub fn deb(&self) -> Vec<u8> {
         let control = self.control();
-        let mut members: Vec<(&str, &[u8])> = vec![("control", control.as_bytes())];
-        members.extend(self.scripts.iter().map(|(name, text)| (*name, text.as_bytes())));
+        let mut members: Vec<(&str, Tar<'_>)> = vec![("control", Tar::file(control.as_bytes()))];
+        members.extend(self.scripts.iter().map(|(name, text)| (*name, Tar::file(text.as_bytes()))));
         let doc = format!("usr/share/doc/{}/copyright", self.name);
-        let mut files: Vec<(&str, &[u8])> = vec![(&doc, b"Free.\n")];
-        files.extend(self.files.iter().map(|(path, text)| (*path, text.as_bytes())));
+        let mut files: Vec<(&str, Tar<'_>)> = vec![(&doc, Tar::file(b"Free.\n"))];
+        files.extend(self.files.iter().map(|(path, file)| (*path, Tar::of(*file))));
         let mut bytes = b"!<arch>\n".to_vec();
         append_member(&mut bytes, "debian-binary", b"2.0\n");
         append_member(&mut bytes, "control.tar.gz", &tarball(&members));
@@ -74,15 +86,52 @@ fn append_member(archive: &mut Vec<u8>, name: &str, content: &[u8]) {
     archive.resize(archive.len().next_multiple_of(2), b'\n');
 }
 
-fn tarball(files: &[(&str, &[u8])]) -> Vec<u8> {
+/// An entry of a tar archive.
+struct Tar<'a> {
+    kind: tar::EntryType,
+    mode: u32,
+    uid: u64,
+    content: &'a [u8],
+    target: Option<&'a str>,
+    xattr: Option<(&'a str, &'a [u8])>,
+}
+
+impl<'a> Tar<'a> {
+    fn file(content: &'a [u8]) -> Tar<'a> {
+        let kind = tar::EntryType::Regular;
+        Tar { kind, mode: 0o755, uid: 0, content, target: None, xattr: None }
+    }
+
+    fn of(file: File) -> Tar<'static> {
+        let link = |kind, target| Tar { kind, target: Some(target), ..Tar::file(b"") };
+        match file {
+            File::Text(text) => Tar::file(text.as_bytes()),
+            File::Bytes(bytes) => Tar::file(bytes),
+            File::Link(target) => link(tar::EntryType::Symlink, target),
+            File::HardLink(target) => link(tar::EntryType::Link, target),
+            File::SetUser => Tar { mode: 0o4755, ..Tar::file(b"x") },
+            File::OwnedBy(uid) => Tar { uid, ..Tar::file(b"x") },
+            File::Capable => {
+                Tar { xattr: Some(("SCHILY.xattr.security.capability", b"x")), ..Tar::file(b"x") }
+            }
+        }
+    }
+}
+
+fn tarball(files: &[(&str, Tar<'_>)]) -> Vec<u8> {
     let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
-    for (path, content) in files {
+    for (path, file) in files {
+        builder.append_pax_extensions(file.xattr).unwrap();
         let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o755);
-        header.set_uid(0);
+        header.set_entry_type(file.kind);
+        header.set_size(file.content.len() as u64);
+        header.set_mode(file.mode);
+        header.set_uid(file.uid);
         header.set_gid(0);
-        builder.append_data(&mut header, path, *content).unwrap();
+        match file.target {
+            Some(target) => builder.append_link(&mut header, path, target).unwrap(),
+            None => builder.append_data(&mut header, path, file.content).unwrap(),
+        }
     }
     builder.into_inner().unwrap().finish().unwrap()
 }
