@@ -26,16 +26,20 @@ pub struct Boot {
     pub initrd: Vec<(String, Arc<[u8]>)>,
     /// File names of the modules that the root loads, in load order.
     pub root: Vec<String>,
+    /// What was taken out of the tree to be in the UKI, by its path in its package.
+    pub in_uki: Vec<(String, Entry)>,
+    /// What was taken out of the tree to stand beside it.
+    pub in_esp: Vec<(String, Entry)>,
 }
 
 /// Takes the kernel, its modules and its loader out of `tree`; the modules that the root loads are
 /// put back at their new place.
 pub fn take(tree: &mut Tree, wanted: &Kernel) -> Result<Boot> {
-    let (image_path, kernel) = take_one(tree, &wanted.image, "kernel image")?;
-    let (_, stub) = take_one(tree, &wanted.stub, "UKI stub")?;
-    let (_, loader) = take_one(tree, &wanted.loader, "boot loader")?;
+    let image = take_one(tree, &wanted.image, "kernel image")?;
+    let stub = take_one(tree, &wanted.stub, "UKI stub")?;
+    let loader = take_one(tree, &wanted.loader, "boot loader")?;
     let (_, builtin) = take_one(tree, &wanted.builtin, "list of built-in modules")?;
-    let modules = Modules::new(tree.take_matching(&wanted.modules), &builtin);
+    let modules = Modules::new(tree.take_matching(&wanted.modules), &bytes(&builtin));
     for folder in ["/boot", "/usr/lib/modules", "/usr/lib/systemd"] {
         tree.prune(folder);
     }
@@ -51,19 +55,24 @@ pub fn take(tree: &mut Tree, wanted: &Kernel) -> Result<Boot> {
         tree.add(&path, module.entry.clone())?;
     }
     Ok(Boot {
-        kernel,
-        release: release(&image_path)?,
-        stub,
-        loader,
-        initrd: initrd.iter().map(|module| (module.file.clone(), module.bytes())).collect(),
+        kernel: bytes(&image.1),
+        release: release(&image.0)?,
+        stub: bytes(&stub.1),
+        loader: bytes(&loader.1),
+        initrd: initrd.iter().map(|module| (module.file.clone(), bytes(&module.entry))).collect(),
         root: root.into_iter().map(|module| module.file).collect(),
+        in_uki: [image, stub]
+            .into_iter()
+            .chain(initrd.into_iter().map(|module| (module.path, module.entry)))
+            .collect(),
+        in_esp: vec![loader],
     })
 }
 
-fn take_one(tree: &mut Tree, glob: &Glob, what: &str) -> Result<(String, Arc<[u8]>)> {
+fn take_one(tree: &mut Tree, glob: &Glob, what: &str) -> Result<(String, Entry)> {
     let mut found = tree.take_matching(glob);
     match (found.pop(), found.len()) {
-        (Some((path, Entry { kind: Kind::File(bytes), .. })), 0) => Ok((path, bytes)),
+        (Some((path, entry)), 0) if matches!(entry.kind, Kind::File(_)) => Ok((path, entry)),
         (None, _) => bail!("cannot find the {what}: nothing in the tree matches {glob}"),
         (Some(_), more) => {
             bail!("cannot choose the {what}: {} things in the tree match {glob}", more + 1)
@@ -80,25 +89,27 @@ fn release(image: &str) -> Result<String> {
     Ok(release.to_owned())
 }
 
+/// What is in a file; of anything else, nothing.
+fn bytes(entry: &Entry) -> Arc<[u8]> {
+    match &entry.kind {
+        Kind::File(bytes) => bytes.clone(),
+        _ => [].into(),
+    }
+}
+
 /// A kernel module.
+#[derive(Clone)]
 struct Module {
     /// Its file name.
     file: String,
+    /// Its path in its package.
+    path: String,
     entry: Entry,
-}
-
-impl Module {
-    fn bytes(&self) -> Arc<[u8]> {
-        match &self.entry.kind {
-            Kind::File(bytes) => bytes.clone(),
-            _ => [].into(),
-        }
-    }
 }
 
 /// Modules by name, dashes read as underscores as the kernel does.
 struct Modules {
-    files: BTreeMap<String, (String, Entry)>,
+    files: BTreeMap<String, Module>,
     /// What the kernel has in itself: nothing needs to be loaded.
     builtin: BTreeSet<String>,
 }
@@ -107,7 +118,8 @@ impl Modules {
     fn new(files: Vec<(String, Entry)>, builtin: &[u8]) -> Modules {
         let is_file = |(_, entry): &(String, Entry)| matches!(entry.kind, Kind::File(_));
         let files = files.into_iter().filter(is_file).map(|(path, entry)| {
-            (module_name(&path), (path.rsplit('/').next().unwrap_or_default().to_owned(), entry))
+            let file = path.rsplit('/').next().unwrap_or_default().to_owned();
+            (module_name(&path), Module { file, path, entry })
         });
         let builtin = String::from_utf8_lossy(builtin);
         let builtin = builtin.lines().map(module_name).collect();
@@ -131,32 +143,29 @@ impl Modules {
     }
 
     fn add(&self, name: &str, path: &mut Vec<String>, ordered: &mut Vec<Module>) -> Result<()> {
-        let file = self.files.get(name).map(|(file, _)| file.as_str());
-        let known = ordered.iter().any(|known| Some(known.file.as_str()) == file);
-        if known || (file.is_none() && self.builtin.contains(name)) {
+        let found = self.files.get(name);
+        let known = found.is_some_and(|found| ordered.iter().any(|known| known.file == found.file));
+        if known || (found.is_none() && self.builtin.contains(name)) {
             return Ok(());
         }
         if path.iter().any(|known| known == name) {
             bail!("cannot order kernel modules: {} depends on itself", path.join(" → "));
         }
-        let (file, entry) = self.files.get(name).with_context(|| match path.last() {
+        let module = found.with_context(|| match path.last() {
             Some(by) => format!("cannot find kernel module {name}, which {by} needs"),
             None => format!(
                 "cannot find kernel module {name}\nhint: it may belong to another flavour of the \
                  kernel"
             ),
         })?;
-        let Kind::File(bytes) = &entry.kind else {
-            bail!("internal error: module {file} is no file")
-        };
-        let (hard, soft) = dependencies(file, bytes)?;
+        let (hard, soft) = dependencies(&module.file, &bytes(&module.entry))?;
         path.push(name.to_owned());
         // A soft dependency may as well be built in: then there is no such file.
         for need in soft.iter().filter(|need| self.files.contains_key(*need)).chain(&hard) {
             self.add(need, path, ordered)?;
         }
         path.pop();
-        ordered.push(Module { file: file.clone(), entry: entry.clone() });
+        ordered.push(module.clone());
         Ok(())
     }
 }

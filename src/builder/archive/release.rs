@@ -147,6 +147,6 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(Release::parse(&text).unwrap_err(), expected);
         }
-        assert!(matches!(Release::parse(&TEXT[..TEXT.len() - 5]), Err(Error::Bad("SHA256", _))));
+        assert!(matches!(Release::parse(&TEXT[..TEXT.len() - 8]), Err(Error::Bad("SHA256", _))));
     }
 }
