@@ -8,6 +8,13 @@
 //!                     qmp (events, commands) ────┴─► watch ◄───────┘ every wait
 //! ```
 //!
+//! | variable | else |
+//! |---|---|
+//! | `STELE` | `stele` in cargo's target folder, compiled if it isn't there |
+//! | `STELE_PROGRAMS` | the guest programs of this checkout |
+//! | `STELE_RECIPES` | `recipes` of this checkout: with the locks, and layers beside it |
+//! | `STELE_PYTHON` | Debian's Python, which needs `python3-slixmpp` |
+//!
 //! There is one way to wait, [`watch::Watch::wait`]: it names what it waits for, and ends at once
 //! when that cannot come any more. Stories are in `tests/`; what fails leaves a folder below
 //! `target/vm-evidence` with the console, the disk and a script that starts the same machine.

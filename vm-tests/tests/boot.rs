@@ -20,10 +20,8 @@ fn boots_directly_to_a_stream_reply() {
 #[test]
 fn boots_by_firmware_to_a_stream_reply() {
     let vm = Machine::firmware(&Image::release()).start();
-    // The firmware takes the loader from the disk, and that the UKI from the ESP.
+    // QEMU knows no kernel here: the firmware takes the loader from the disk, and that the UKI.
     vm.wait_for("BdsDxe: starting Boot", BOOT);
-    let efi = vm.wait_for("efi: EFI v2", BOOT);
-    assert!(vm.lines_with("Linux version")[0].number < efi.number);
     let reply = vm.stream_reply(DOMAIN, BOOT);
     assert!(reply.text.contains("from='prose.local'"), "{}", reply.text);
 }

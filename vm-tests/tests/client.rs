@@ -27,7 +27,7 @@ fn a_real_client_logs_in_over_starttls_and_gets_its_own_message_back() {
 
     // The controls: the password counts, and so does the certificate.
     let session = Login { password: "a guess", ..login.clone() }.run(vm.xmpp());
-    assert_eq!(session.failed.as_deref(), Some("the password is refused"), "{session:?}");
+    assert_eq!(session.failed.as_deref(), Some("login: not-authorized"), "{session:?}");
     let certificate = PathBuf::from("/etc/ssl/certs/ca-certificates.crt");
     let session = Login { certificate, ..login }.run(vm.xmpp());
     let failed = session.failed.clone().unwrap_or_default();

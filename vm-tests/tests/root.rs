@@ -41,7 +41,7 @@ fn the_root_is_read_only_and_services_have_no_rights() {
         }
 
         assert_eq!((of("Uid"), of("Gid")), (ids, ids), "{name}");
-        assert_eq!(of("Groups"), "", "{name}");
+        assert_eq!(of("Groups"), "none", "{name}");
         assert_eq!(of("NoNewPrivs"), "1", "{name}");
         assert_eq!(of("Umask"), "0027", "{name}");
         for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {

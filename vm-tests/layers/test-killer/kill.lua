@@ -6,4 +6,4 @@ local library = "/usr/lib/prosody/util/signal.so"
 local open = package.loadlib(library, "luaopen_prosody_util_signal")
   or assert(package.loadlib(library, "luaopen_util_signal"))
 print("kills " .. pid)
-assert(open().kill(pid, "SIGKILL") == true)
+open().kill(pid, "SIGKILL")

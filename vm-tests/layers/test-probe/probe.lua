@@ -27,13 +27,14 @@ write("/etc/passwd", "a")
 write("/usr/lib/stele/stele-init", "a")
 write("/usr/share/stele-test/probe.lua", "a")
 -- The control: where writing is allowed, the very same works.
-write("/tmp/new-" .. os.time(), "w")
+write("/tmp/new-" .. io.open("/proc/self/stat"):read("n"), "w")
 
 for line in io.lines("/proc/self/status") do
   local name, value = line:match("^(%w+):%s*(.*)$")
   if name and ("Uid Gid Groups Umask NoNewPrivs Seccomp CapInh CapPrm CapEff CapBnd CapAmb")
       :find(name, 1, true) then
-    answer(name, (value:gsub("%s+", " ")))
+    value = value:gsub("%s+", " ")
+    answer(name, value == "" and "none" or value)
   end
 end
 

@@ -1,2 +1,128 @@
-//! Measures.
-fn main() {}
+//! `measure`: how long a boot and a build take, how large the image is, how much memory it needs.
+//!
+//! ```text
+//! cargo run --release -p vm-tests --bin measure -- --json measured.json
+//! ```
+//!
+//! Everything is repeated, and the median told. On a busy host compare CPU seconds, not wall time.
+
+mod boot;
+mod build;
+mod image;
+mod memory;
+mod table;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use serde::Serialize;
+use vm_tests::images::{Image, Tools};
+
+/// Measures boots, builds and the image.
+#[derive(Debug, Parser)]
+struct Options {
+    /// How often everything is repeated.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    runs: usize,
+    /// Write the figures there, too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Also lock and build with an empty store: everything is downloaded once.
+    #[arg(long)]
+    cold: bool,
+    /// Only these parts.
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<Part>,
+}
+
+/// A part of the measuring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Image,
+    Build,
+    Boot,
+    Memory,
+}
+
+/// All figures.
+#[derive(Debug, Serialize)]
+pub struct Figures {
+    runs: usize,
+    image: Option<image::Sizes>,
+    build: Option<build::Builds>,
+    boot: Vec<boot::Boot>,
+    memory: Vec<memory::Use>,
+}
+
+/// What something took: time on the clock, and of processors.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Took {
+    /// Seconds on the clock.
+    wall_s: f64,
+    /// Seconds of all processors.
+    cpu_s: f64,
+}
+
+impl Took {
+    /// The median of each.
+    fn median(of: &[Took]) -> Took {
+        let column = |field: fn(&Took) -> f64| median(of.iter().map(field).collect());
+        Took { wall_s: column(|took| took.wall_s), cpu_s: column(|took| took.cpu_s) }
+    }
+}
+
+/// Of an even number, the mean of the two in the middle.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.as_slice() {
+        [] => f64::NAN,
+        values => (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0,
+    }
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let wants = |part| options.only.is_empty() || options.only.contains(&part);
+    let runs = options.runs.max(1);
+    let tools = Tools::find()?;
+    let image = Image::release();
+    let mut figures = Figures { runs, image: None, build: None, boot: vec![], memory: vec![] };
+    if wants(Part::Image) {
+        figures.image = Some(image::measure(&image)?);
+    }
+    if wants(Part::Build) {
+        figures.build = Some(build::measure(tools, runs, options.cold)?);
+    }
+    if wants(Part::Boot) {
+        figures.boot = boot::measure(&image, runs);
+    }
+    if wants(Part::Memory) {
+        figures.memory = memory::measure();
+    }
+    println!("{}", table::of(&figures));
+    if let Some(path) = options.json {
+        let json = serde_json::to_string_pretty(&figures)? + "\n";
+        std::fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_in_the_middle() {
+        let table: [(&[f64], f64); 4] = [
+            (&[3.0], 3.0),
+            (&[9.0, 1.0, 2.0], 2.0),
+            (&[1.0, 2.0, 4.0, 9.0], 3.0),
+            (&[1.0, 2.0], 1.5),
+        ];
+        for (values, expected) in table {
+            assert_eq!(median(values.to_vec()), expected, "{values:?}");
+        }
+        assert!(median(vec![]).is_nan());
+    }
+}

@@ -1,0 +1,95 @@
+//! From QEMU's start to the Server's answer, by phase.
+
+use serde::Serialize;
+use vm_tests::BOOT;
+use vm_tests::console::Line;
+use vm_tests::images::Image;
+use vm_tests::machine::Machine;
+
+use crate::{Took, median};
+
+/// The lines that end a phase.
+const PHASES: [(&str, &str); 5] = [
+    ("initrd starts", "stele-init: initrd: starts"),
+    ("root opened", "stele-init: initrd: hands over to the root"),
+    ("Prosody starts", "stele-init: service prosody: starting"),
+    ("Prosody is ready", "stele-init: service prosody: ready"),
+    ("network is ready", "stele-init: network: ready"),
+];
+
+/// A way to boot.
+#[derive(Debug, Serialize)]
+pub struct Boot {
+    /// `direct` or `firmware`.
+    pub way: &'static str,
+    /// Until the stream reply: the median.
+    pub reply: Took,
+    /// Until the kernel started, by its own time stamps.
+    pub kernel_starts_wall_s: f64,
+    /// What happened on the way: medians, since QEMU's start.
+    pub phases: Vec<Phase>,
+    /// Until the stream reply, run by run.
+    pub runs: Vec<Took>,
+}
+
+/// A point on the way.
+#[derive(Debug, Serialize)]
+pub struct Phase {
+    /// What has happened.
+    pub name: &'static str,
+    /// Since QEMU's start.
+    pub since_start: Took,
+}
+
+/// Boots so many times each way.
+pub fn measure(image: &Image, runs: usize) -> Vec<Boot> {
+    type Way = (&'static str, fn(&Image) -> Machine);
+    let ways: [Way; 2] = [("direct", Machine::direct), ("firmware", Machine::firmware)];
+    ways.into_iter()
+        .map(|(way, machine)| {
+            let boots = (0..runs).map(|run| {
+                eprintln!("boot, {way}: run {} of {runs}", run + 1);
+                once(machine(image))
+            });
+            summary(way, boots.collect())
+        })
+        .collect()
+}
+
+/// One boot's points, in the order of [`PHASES`].
+struct Once {
+    kernel: f64,
+    points: Vec<Took>,
+    reply: Took,
+}
+
+fn once(machine: Machine) -> Once {
+    let vm = machine.start();
+    let reply = vm.stream_reply("prose.local", BOOT);
+    let lines: Vec<Line> = PHASES.iter().map(|(_, text)| vm.wait_for(text, BOOT)).collect();
+    let stamp = lines[0].stamp().unwrap_or_default();
+    Once {
+        kernel: lines[0].at.saturating_sub(stamp).as_secs_f64(),
+        points: lines.iter().map(|line| took(line.at, line.cpu)).collect(),
+        reply: took(reply.at, reply.cpu),
+    }
+}
+
+fn took(wall: std::time::Duration, cpu: std::time::Duration) -> Took {
+    Took { wall_s: wall.as_secs_f64(), cpu_s: cpu.as_secs_f64() }
+}
+
+fn summary(way: &'static str, boots: Vec<Once>) -> Boot {
+    let phases = PHASES.iter().enumerate().map(|(index, (name, _))| {
+        let points: Vec<Took> = boots.iter().map(|boot| boot.points[index]).collect();
+        Phase { name, since_start: Took::median(&points) }
+    });
+    let runs: Vec<Took> = boots.iter().map(|boot| boot.reply).collect();
+    Boot {
+        way,
+        reply: Took::median(&runs),
+        kernel_starts_wall_s: median(boots.iter().map(|boot| boot.kernel).collect()),
+        phases: phases.collect(),
+        runs,
+    }
+}

@@ -1,0 +1,110 @@
+//! The figures for people: a table, with what is to be reached.
+
+use std::fmt::Write;
+
+use crate::Figures;
+
+/// A row: what, how much, and the most that it may be.
+#[derive(Clone)]
+struct Row {
+    what: String,
+    value: String,
+    goal: Option<Goal>,
+}
+
+#[derive(Clone, Copy)]
+struct Goal {
+    text: &'static str,
+    is_met: bool,
+}
+
+fn row(what: impl Into<String>, value: String) -> Row {
+    Row { what: what.into(), value, goal: None }
+}
+
+fn bounded(row: Row, value: f64, most: f64, text: &'static str) -> Row {
+    Row { goal: Some(Goal { text, is_met: value <= most }), ..row }
+}
+
+/// All figures.
+pub fn of(figures: &Figures) -> String {
+    let rows = [image(figures), builds(figures), boots(figures), memory(figures)].concat();
+    let width = rows.iter().map(|row| row.what.chars().count()).max().unwrap_or_default();
+    let mut table = format!("medians of {} runs\n", figures.runs);
+    for Row { what, value, goal } in rows {
+        let goal = goal.map_or_else(String::new, |goal| {
+            format!("   {} {}", goal.text, if goal.is_met { "✓" } else { "MISSED" })
+        });
+        let padding = width - what.chars().count();
+        let _ = writeln!(table, "{what}{:padding$}  {value:>24}{goal}", "");
+    }
+    table
+}
+
+fn image(figures: &Figures) -> Vec<Row> {
+    let Some(sizes) = &figures.image else { return vec![] };
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    let size = |what: &str, bytes: u64| row(what, format!("{:.1} MB", mb(bytes)));
+    let compressed = format!("image, zstd -{}", sizes.compression_level);
+    vec![
+        size("image, apparent", sizes.apparent),
+        size("image, allocated", sizes.allocated),
+        bounded(size(&compressed, sizes.compressed), mb(sizes.compressed), 45.0, "≤ 45 MB"),
+        size("root file system", sizes.root),
+        size("UKI", sizes.uki),
+        row("files in the root", sizes.files.to_string()),
+        row("packages in the root", sizes.packages.to_string()),
+    ]
+}
+
+fn builds(figures: &Figures) -> Vec<Row> {
+    let Some(builds) = &figures.build else { return vec![] };
+    let warm = row("build, warm", took(builds.warm));
+    let no_op = row("build, nothing to do", took(builds.no_op));
+    let mut rows = vec![
+        bounded(warm, builds.warm.wall_s, 10.0, "≤ 10 s"),
+        bounded(no_op, builds.no_op.wall_s, 0.3, "≤ 0.3 s"),
+    ];
+    if let Some(in_checkout) = builds.no_op_in_checkout {
+        rows.push(row("build, nothing to do, cargo asked", took(in_checkout)));
+    }
+    if let Some(cold) = &builds.cold {
+        rows.push(row("lock and fetch, empty store", took(cold.lock_and_fetch)));
+        rows.push(row("build after it", took(cold.build)));
+    }
+    rows
+}
+
+fn boots(figures: &Figures) -> Vec<Row> {
+    let mut rows = vec![];
+    for boot in &figures.boot {
+        let kernel = format!("{:.2} s", boot.kernel_starts_wall_s);
+        rows.push(row(format!("boot, {}: kernel starts", boot.way), kernel));
+        for phase in &boot.phases {
+            let what = format!("boot, {}: {}", boot.way, phase.name);
+            rows.push(row(what, took(phase.since_start)));
+        }
+        let reply = row(format!("boot, {}: stream reply", boot.way), took(boot.reply));
+        rows.push(match boot.way {
+            "direct" => bounded(reply, boot.reply.cpu_s, 7.0, "≤ 7 CPU-s"),
+            _ => reply,
+        });
+    }
+    rows
+}
+
+fn memory(figures: &Figures) -> Vec<Row> {
+    let mib = |kib: u64| format!("{:.1} MiB", kib as f64 / 1024.0);
+    let rows = figures.memory.iter().flat_map(|used| {
+        let machine = used.machine_mib;
+        [
+            row(format!("memory, total − free − cached, of {machine} MiB"), mib(used.used_kib)),
+            row(format!("memory, total − available, of {machine} MiB"), mib(used.unavailable_kib)),
+        ]
+    });
+    rows.collect()
+}
+
+fn took(took: crate::Took) -> String {
+    format!("{:.2} s ({:.2} CPU-s)", took.wall_s, took.cpu_s)
+}
