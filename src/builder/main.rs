@@ -11,6 +11,7 @@ mod glob;
 mod image;
 mod kernel;
 mod layer;
+mod links;
 mod lock;
 mod plan;
 mod programs;
