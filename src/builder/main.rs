@@ -9,6 +9,7 @@ mod elf;
 mod freshness;
 mod glob;
 mod image;
+mod inspect;
 mod kernel;
 mod layer;
 mod links;
@@ -28,8 +29,9 @@ mod slice;
 mod tree;
 mod verb;
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::panic;
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -68,6 +70,24 @@ enum Verb {
         how: How,
         #[command(flatten)]
         common: Common,
+    },
+    /// Show what is in an image, a lock or a build report; an image's root is verified.
+    Show {
+        /// For example out/prose-pod-1.0.0.img.
+        file: PathBuf,
+        /// Print JSON for a machine.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell who put a path into an image.
+    Why {
+        /// For example out/prose-pod-1.0.0.img.
+        image: PathBuf,
+        /// For example /usr/bin/prosody, or a directory.
+        path: String,
+        /// Print JSON for a machine.
+        #[arg(long)]
+        json: bool,
     },
     /// Compile the programs that run in an appliance; `build` does it by itself in a checkout.
     Programs {
@@ -119,6 +139,7 @@ struct Common {
 }
 
 fn main() -> ExitCode {
+    end_quietly_when_unread();
     match run(Arguments::parse().verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -126,6 +147,18 @@ fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// Whoever reads what we print may stop to: `stele show FILE | head`. That is no bug.
+fn end_quietly_when_unread() {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |bug| {
+        let is_unread = |text: &str| text.starts_with("failed printing to stdout");
+        match bug.payload_as_str().is_some_and(is_unread) {
+            true => process::exit(1),
+            false => tell(bug),
+        }
+    }));
 }
 
 fn run(verb: Verb) -> Result<()> {
@@ -139,16 +172,26 @@ fn run(verb: Verb) -> Result<()> {
         }
         Verb::Build { recipe, how, common } => {
             let store = Store::open(common.store.as_deref())?;
-            let plan = Plan::new(RecipeFile::load(&recipe)?)?;
-            let progress = Progress::new(common.json);
-            let outcome =
-                verb::build::build(&plan, &how.options(), &store, &progress, common.json)?;
+            let outcome = build(&recipe, &how, &store, common.json)?;
             print(common.json, &outcome, verb::build::Outcome::print)
+        }
+        Verb::Show { file, json } => {
+            let outcome = verb::show::show(&file)?;
+            print(json, &outcome, verb::show::Outcome::print)?;
+            outcome.must_be_sound(&file)
+        }
+        Verb::Why { image, path, json } => {
+            print(json, &verb::why::why(&image, &path)?, verb::why::Outcome::print)
         }
         Verb::Programs { out, architecture } => {
             verb::programs::programs(out.as_deref(), architecture)
         }
     }
+}
+
+fn build(recipe: &Path, how: &How, store: &Store, json: bool) -> Result<verb::build::Outcome> {
+    let plan = Plan::new(RecipeFile::load(recipe)?)?;
+    verb::build::build(&plan, &how.options(), store, &Progress::new(json), json)
 }
 
 /// An outcome as JSON or in words.

@@ -3,3 +3,5 @@
 pub mod build;
 pub mod lock;
 pub mod programs;
+pub mod show;
+pub mod why;
