@@ -18,6 +18,7 @@ mod plan;
 mod programs;
 mod progress;
 mod provenance;
+mod qemu;
 mod quantity;
 mod recipe;
 mod release;
@@ -29,6 +30,7 @@ mod slice;
 mod tree;
 mod verb;
 
+use std::ffi::OsString;
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
@@ -71,6 +73,18 @@ enum Verb {
         #[command(flatten)]
         common: Common,
     },
+    /// Boot an appliance in QEMU, its ports forwarded to 127.0.0.1, its console on the terminal.
+    Run {
+        /// A recipe (.toml), which is built first, or an image.
+        #[arg(value_name = "RECIPE|IMAGE")]
+        what: PathBuf,
+        #[command(flatten)]
+        how: How,
+        #[command(flatten)]
+        options: verb::run::Options,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Show what is in an image, a lock or a build report; an image's root is verified.
     Show {
         /// For example out/prose-pod-1.0.0.img.
@@ -88,6 +102,13 @@ enum Verb {
         /// Print JSON for a machine.
         #[arg(long)]
         json: bool,
+    },
+    /// Become a program that dies with the process that started it; `run` uses it.
+    #[command(hide = true)]
+    Leash {
+        parent: u32,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<OsString>,
     },
     /// Compile the programs that run in an appliance; `build` does it by itself in a checkout.
     Programs {
@@ -175,6 +196,19 @@ fn run(verb: Verb) -> Result<()> {
             let outcome = build(&recipe, &how, &store, common.json)?;
             print(common.json, &outcome, verb::build::Outcome::print)
         }
+        Verb::Run { what, how, options, common } => {
+            let store = Store::open(common.store.as_deref())?;
+            let mut image = what;
+            if image.extension().is_some_and(|extension| extension == "toml") {
+                let outcome = build(&image, &how, &store, common.json)?;
+                if !common.json {
+                    outcome.print();
+                }
+                image = outcome.image;
+            }
+            let progress = Progress::new(common.json);
+            verb::run::run(&image, &options, &store, &progress, common.json)
+        }
         Verb::Show { file, json } => {
             let outcome = verb::show::show(&file)?;
             print(json, &outcome, verb::show::Outcome::print)?;
@@ -183,6 +217,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Why { image, path, json } => {
             print(json, &verb::why::why(&image, &path)?, verb::why::Outcome::print)
         }
+        Verb::Leash { parent, command } => qemu::process::leash(parent, &command),
         Verb::Programs { out, architecture } => {
             verb::programs::programs(out.as_deref(), architecture)
         }
