@@ -10,13 +10,16 @@ mod elf;
 mod freshness;
 mod glob;
 mod image;
+mod inspect;
 mod kernel;
 mod layer;
+mod links;
 mod lock;
 mod plan;
 mod programs;
 mod progress;
 mod provenance;
+mod qemu;
 mod quantity;
 mod recipe;
 mod release;
@@ -28,8 +31,10 @@ mod slice;
 mod tree;
 mod verb;
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::ffi::OsString;
+use std::panic;
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -73,6 +78,43 @@ enum Verb {
         how: How,
         #[command(flatten)]
         common: Common,
+    },
+    /// Boot an appliance in QEMU, its ports forwarded to 127.0.0.1, its console on the terminal.
+    Run {
+        /// A recipe (.toml), which is built first, or an image.
+        #[arg(value_name = "RECIPE|IMAGE")]
+        what: PathBuf,
+        #[command(flatten)]
+        how: How,
+        #[command(flatten)]
+        options: verb::run::Options,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show what is in an image, a lock or a build report; an image's root is verified.
+    Show {
+        /// For example out/prose-pod-1.0.0.img.
+        file: PathBuf,
+        /// Print JSON for a machine.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell who put a path into an image.
+    Why {
+        /// For example out/prose-pod-1.0.0.img.
+        image: PathBuf,
+        /// For example /usr/bin/prosody, or a directory.
+        path: String,
+        /// Print JSON for a machine.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Become a program that dies with the process that started it; `run` uses it.
+    #[command(hide = true)]
+    Leash {
+        parent: u32,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<OsString>,
     },
     /// Compile the programs that run in an appliance; `build` does it by itself in a checkout.
     Programs {
@@ -127,6 +169,7 @@ fn main() -> ExitCode {
     // STELE_LOG=debug tells what is fetched from where, and why a build is not fresh.
     let filter = EnvFilter::try_from_env("STELE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    end_quietly_when_unread();
     match run(Arguments::parse().verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -134,6 +177,18 @@ fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// Whoever reads what we print may stop to: `stele show FILE | head`. That is no bug.
+fn end_quietly_when_unread() {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |bug| {
+        let is_unread = |text: &str| text.starts_with("failed printing to stdout");
+        match bug.payload_as_str().is_some_and(is_unread) {
+            true => process::exit(1),
+            false => tell(bug),
+        }
+    }));
 }
 
 fn run(verb: Verb) -> Result<()> {
@@ -147,16 +202,40 @@ fn run(verb: Verb) -> Result<()> {
         }
         Verb::Build { recipe, how, common } => {
             let store = Store::open(common.store.as_deref())?;
-            let plan = Plan::new(RecipeFile::load(&recipe)?)?;
-            let progress = Progress::new(common.json);
-            let outcome =
-                verb::build::build(&plan, &how.options(), &store, &progress, common.json)?;
+            let outcome = build(&recipe, &how, &store, common.json)?;
             print(common.json, &outcome, verb::build::Outcome::print)
         }
+        Verb::Run { what, how, options, common } => {
+            let store = Store::open(common.store.as_deref())?;
+            let mut image = what;
+            if image.extension().is_some_and(|extension| extension == "toml") {
+                let outcome = build(&image, &how, &store, common.json)?;
+                if !common.json {
+                    outcome.print();
+                }
+                image = outcome.image;
+            }
+            let progress = Progress::new(common.json);
+            verb::run::run(&image, &options, &store, &progress, common.json)
+        }
+        Verb::Show { file, json } => {
+            let outcome = verb::show::show(&file)?;
+            print(json, &outcome, verb::show::Outcome::print)?;
+            outcome.must_be_sound(&file)
+        }
+        Verb::Why { image, path, json } => {
+            print(json, &verb::why::why(&image, &path)?, verb::why::Outcome::print)
+        }
+        Verb::Leash { parent, command } => qemu::process::leash(parent, &command),
         Verb::Programs { out, architecture } => {
             verb::programs::programs(out.as_deref(), architecture)
         }
     }
+}
+
+fn build(recipe: &Path, how: &How, store: &Store, json: bool) -> Result<verb::build::Outcome> {
+    let plan = Plan::new(RecipeFile::load(recipe)?)?;
+    verb::build::build(&plan, &how.options(), store, &Progress::new(json), json)
 }
 
 /// An outcome as JSON or in words.

@@ -78,13 +78,6 @@ impl Progress {
         self.bar.unset_length();
     }
 
-    /// A line that stays.
-    pub fn note(&self, line: &str) {
-        if self.manner != Manner::Silent {
-            self.bar.suspend(|| eprintln!("{line}"));
-        }
-    }
-
     /// The end of what moves.
     pub fn clear(&self) {
         self.bar.finish_and_clear();

@@ -23,8 +23,6 @@ const CMDLINE: [&str; 2] = ["gpt", "panic=1"];
 pub struct Release {
     /// The root file system.
     pub root: Vec<u8>,
-    /// Its hash tree.
-    pub hashes: verity::Tree,
     /// What the initrd pins.
     pub geometry: Geometry,
     /// Kernel, initrd and command line in one file.
@@ -57,7 +55,7 @@ pub fn make(
         root: &root,
         hashes: &hashes,
     })?;
-    Ok(Release { root, hashes, geometry, uki, disk })
+    Ok(Release { root, geometry, uki, disk })
 }
 
 /// `stele-init`, the modules that it needs to see the disk, and the one root that it may open.

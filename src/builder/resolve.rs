@@ -134,9 +134,12 @@ mod tests {
         }
     }
 
+    /// What is shown, the packages that there are, those asked for, and the closure.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
+
     #[test]
     fn closures_are_what_apt_would_choose() {
-        let table: [(&str, &[(&str, &str)], &[&str], &str); 6] = [
+        let table: [Case<'_>; 6] = [
             (
                 "a chain",
                 &[("a", "Depends: b"), ("b", "Pre-Depends: c"), ("c", "")],

@@ -8,11 +8,10 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use crate::glob::Glob;
+use crate::links::{self, Place};
 
 /// Top-level directories that are links into `/usr` (merged `/usr`, as Debian has it).
 const MERGED: [&str; 5] = ["bin", "sbin", "lib", "lib64", "lib32"];
-/// As many links are followed as Linux follows.
-const LINKS: usize = 40;
 
 /// One path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,35 +149,16 @@ impl Tree {
 
     /// Follows links from `path`: the path that is really there, or the last that was looked for.
     pub fn resolve(&self, path: &str) -> Result<&str, String> {
-        let mut wanted = path.to_owned();
-        for _ in 0..LINKS {
-            match self.step(&wanted) {
-                Step::Found(path) => return Ok(path),
-                Step::Missing(path) => return Err(path),
-                Step::Link(path) => wanted = path,
-            }
-        }
-        Err(wanted)
+        let found = links::follow(path, |path| self.place(path)).end?;
+        Ok(self.entries.get_key_value(&found).map_or("/", |(known, _)| known))
     }
 
-    /// Walks down `path` to its end or to the first link.
-    fn step(&self, path: &str) -> Step<'_> {
-        let mut here = String::new();
-        let mut parts = path.split('/').filter(|part| !part.is_empty());
-        let mut found = "/";
-        while let Some(part) = parts.next() {
-            here = format!("{here}/{part}");
-            match self.entries.get_key_value(&here) {
-                None => return Step::Missing(join(&here, &parts.collect::<Vec<_>>().join("/"))),
-                Some((_, Entry { kind: Kind::Link(target), .. })) => {
-                    let parent = here.rsplit_once('/').map_or("", |(parent, _)| parent);
-                    let rest: Vec<&str> = parts.collect();
-                    return Step::Link(join(&join(parent, target), &rest.join("/")));
-                }
-                Some((known, _)) => found = known,
-            }
+    fn place(&self, path: &str) -> Place<'_> {
+        match self.entries.get(path) {
+            None => Place::Nothing,
+            Some(Entry { kind: Kind::Link(target), .. }) => Place::Link(target),
+            Some(_) => Place::Other,
         }
-        Step::Found(found)
     }
 
     fn make_parents(&mut self, path: &str) -> Result<()> {
@@ -201,29 +181,9 @@ impl Tree {
     }
 }
 
-enum Step<'a> {
-    Found(&'a str),
-    Missing(String),
-    Link(String),
-}
-
 /// The same thing, whoever claims it.
 fn same(a: &Entry, b: &Entry) -> bool {
     (&a.kind, a.mode, a.uid, a.gid) == (&b.kind, b.mode, b.uid, b.gid)
-}
-
-/// `target` as seen from directory `base`, without `.` and `..`.
-fn join(base: &str, target: &str) -> String {
-    let start = if target.starts_with('/') { "" } else { base };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in start.split('/').chain(target.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." => _ = parts.pop(),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 #[cfg(test)]

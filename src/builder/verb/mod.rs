@@ -3,3 +3,6 @@
 pub mod build;
 pub mod lock;
 pub mod programs;
+pub mod run;
+pub mod show;
+pub mod why;
