@@ -197,6 +197,11 @@ impl Vm {
         &self.watch
     }
 
+    /// QEMU's process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// The folder with all that is kept if the story fails.
     pub fn folder(&self) -> &Path {
         &self.folder

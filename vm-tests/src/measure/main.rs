@@ -12,7 +12,9 @@ mod image;
 mod memory;
 mod table;
 
+use std::fs;
 use std::path::PathBuf;
+use std::thread;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -49,6 +51,10 @@ enum Part {
 #[derive(Debug, Serialize)]
 pub struct Figures {
     runs: usize,
+    /// How many processes wanted to run here when it began (the mean of a minute), and on how many
+    /// processors: more processes than processors, and wall times tell little.
+    host_load: f64,
+    host_processors: usize,
     image: Option<image::Sizes>,
     build: Option<build::Builds>,
     boot: Vec<boot::Boot>,
@@ -72,6 +78,12 @@ impl Took {
     }
 }
 
+/// The mean of the last minute (proc(5)).
+fn load() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(f64::NAN)
+}
+
 /// Of an even number, the mean of the two in the middle.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -85,9 +97,18 @@ fn main() -> Result<()> {
     let options = Options::parse();
     let wants = |part| options.only.is_empty() || options.only.contains(&part);
     let runs = options.runs.max(1);
+    let host_load = load();
     let tools = Tools::find()?;
     let image = Image::release();
-    let mut figures = Figures { runs, image: None, build: None, boot: vec![], memory: vec![] };
+    let mut figures = Figures {
+        runs,
+        host_load,
+        host_processors: thread::available_parallelism().map_or(1, usize::from),
+        image: None,
+        build: None,
+        boot: vec![],
+        memory: vec![],
+    };
     if wants(Part::Image) {
         figures.image = Some(image::measure(&image)?);
     }
@@ -103,7 +124,7 @@ fn main() -> Result<()> {
     println!("{}", table::of(&figures));
     if let Some(path) = options.json {
         let json = serde_json::to_string_pretty(&figures)? + "\n";
-        std::fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }

@@ -30,7 +30,10 @@ fn bounded(row: Row, value: f64, most: f64, text: &'static str) -> Row {
 pub fn of(figures: &Figures) -> String {
     let rows = [image(figures), builds(figures), boots(figures), memory(figures)].concat();
     let width = rows.iter().map(|row| row.what.chars().count()).max().unwrap_or_default();
-    let mut table = format!("medians of {} runs\n", figures.runs);
+    let mut table = format!(
+        "medians of {} runs; {} processors, load at the start {}\n",
+        figures.runs, figures.host_processors, figures.host_load
+    );
     for Row { what, value, goal } in rows {
         let goal = goal.map_or_else(String::new, |goal| {
             format!("   {} {}", goal.text, if goal.is_met { "✓" } else { "MISSED" })
