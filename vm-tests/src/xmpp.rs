@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::vm::Vm;
+use crate::watch::Missed;
 
 /// How long one try may take. QEMU accepts connections for a guest that doesn't listen, or has no
 /// network yet: then nothing comes, and asking anew is the only way on.
@@ -29,14 +30,22 @@ impl Vm {
     /// Asks for a stream to `domain` until the Server answers.
     #[track_caller]
     pub fn stream_reply(&self, domain: &str, within: Duration) -> StreamReply {
+        let reply = self.try_stream_reply(domain, within);
+        reply.unwrap_or_else(|missed| panic!("{missed}"))
+    }
+
+    /// The same, for who goes on without an answer.
+    pub fn try_stream_reply(&self, domain: &str, within: Duration) -> Result<StreamReply, Missed> {
         // Only from then on: a connection made earlier would hang in QEMU.
-        self.wait_for("stele-init: service prosody: ready", within);
-        self.wait_for("stele-init: network: ready", within);
+        for up in ["stele-init: service prosody: ready", "stele-init: network: ready"] {
+            self.watch().wait(&format!("`{up}` on the console"), within, |seen| {
+                seen.lines.iter().any(|line| line.text.contains(up)).then_some(())
+            })?;
+        }
         let what = format!("a stream reply from {domain}");
-        let asked = self.watch().retry(&what, within, AGAIN, || ask(self.xmpp(), domain));
-        let text = asked.unwrap_or_else(|missed| panic!("{missed}"));
+        let text = self.watch().retry(&what, within, AGAIN, || ask(self.xmpp(), domain))?;
         let (at, cpu) = self.age();
-        StreamReply { text, at, cpu }
+        Ok(StreamReply { text, at, cpu })
     }
 }
 

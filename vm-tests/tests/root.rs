@@ -1,12 +1,12 @@
-//! The root can't be written, and services have no rights. Seen from inside, by a probe that the
-//! layer `test-probe` runs as a service's user and as root.
+//! The root can't be written, services have no rights, and what they say is heard. Seen from inside,
+//! by a probe that the layer `test-probe` runs as a service's user and as root.
 
 use std::collections::BTreeMap;
 
-use vm_tests::BOOT;
 use vm_tests::images::Image;
 use vm_tests::machine::Machine;
 use vm_tests::vm::Vm;
+use vm_tests::{BOOT, SOON};
 
 /// What the probe that runs as the service `name` answered.
 fn answers(vm: &Vm, name: &str) -> BTreeMap<String, String> {
@@ -48,4 +48,12 @@ fn the_root_is_read_only_and_services_have_no_rights() {
             assert_eq!(of(set), "0000000000000000", "{name}: {set}");
         }
     }
+}
+
+/// A line that is held back until the next one comes would never be seen when a machine hangs.
+#[test]
+fn what_is_said_last_is_on_the_console() {
+    let vm = Machine::direct(&Image::with_layers(&["test-probe"])).start();
+    vm.stream_reply("prose.local", BOOT);
+    vm.wait_for("last-word: the last word", SOON);
 }

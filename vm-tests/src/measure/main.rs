@@ -33,6 +33,9 @@ struct Options {
     /// Also lock and build with an empty store: everything is downloaded once.
     #[arg(long)]
     cold: bool,
+    /// Also look for the smallest memory that the image serves with.
+    #[arg(long)]
+    smallest: bool,
     /// Only these parts.
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     only: Vec<Part>,
@@ -59,6 +62,7 @@ pub struct Figures {
     build: Option<build::Builds>,
     boot: Vec<boot::Boot>,
     memory: Vec<memory::Use>,
+    smallest_memory_mib: Option<u32>,
 }
 
 /// What something took: time on the clock, and of processors.
@@ -108,6 +112,7 @@ fn main() -> Result<()> {
         build: None,
         boot: vec![],
         memory: vec![],
+        smallest_memory_mib: None,
     };
     if wants(Part::Image) {
         figures.image = Some(image::measure(&image)?);
@@ -120,6 +125,9 @@ fn main() -> Result<()> {
     }
     if wants(Part::Memory) {
         figures.memory = memory::measure();
+    }
+    if options.smallest {
+        figures.smallest_memory_mib = memory::smallest();
     }
     println!("{}", table::of(&figures));
     if let Some(path) = options.json {

@@ -3,10 +3,15 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use vm_tests::console::Line;
+use vm_tests::console::{DENYLIST, Line};
 use vm_tests::images::Image;
 use vm_tests::machine::Machine;
 use vm_tests::{BOOT, SOON};
+
+/// In MiB: where the search for the smallest memory begins and ends, and how it goes.
+const MOST: u32 = 128;
+const LEAST: u32 = 48;
+const STEP: usize = 8;
 
 /// Memory of a machine, in KiB.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -36,6 +41,23 @@ pub fn measure() -> Vec<Use> {
             Use::of(machine_mib, &vm.lines_with("meminfo: "))
         })
         .collect()
+}
+
+/// The least memory, in MiB and in steps of [`STEP`], with which the shipped image serves.
+pub fn smallest() -> Option<u32> {
+    let image = Image::release();
+    let mut smallest = None;
+    for machine_mib in (LEAST..=MOST).rev().step_by(STEP) {
+        eprintln!("memory: does it serve with {machine_mib} MiB?");
+        // What a machine shows that has too little; each in another order, so all of it.
+        let machine = DENYLIST.iter().fold(Machine::direct(&image), |m, trouble| m.expect(trouble));
+        let vm = machine.memory(machine_mib).deadline(BOOT).start();
+        if vm.try_stream_reply("prose.local", BOOT).is_err() {
+            break;
+        }
+        smallest = Some(machine_mib);
+    }
+    smallest
 }
 
 impl Use {

@@ -105,7 +105,10 @@ fn memory(figures: &Figures) -> Vec<Row> {
             row(format!("memory, total − available, of {machine} MiB"), mib(used.unavailable_kib)),
         ]
     });
-    rows.collect()
+    let smallest = figures
+        .smallest_memory_mib
+        .map(|least| row("smallest memory that it serves with", format!("{least} MiB")));
+    rows.chain(smallest).collect()
 }
 
 fn took(took: crate::Took) -> String {
