@@ -60,6 +60,7 @@ enum Source {
     Button(usize),
     Output(Id),
     Exec(Id),
+    Notices(Id),
     Reports(Id),
 }
 
@@ -147,6 +148,7 @@ impl EventLoop {
             let id = Id(index);
             sources.push((Source::Output(id), worker.output()));
             sources.extend(worker.trouble().map(|file| (Source::Exec(id), file)));
+            sources.extend(worker.notices().map(|file| (Source::Notices(id), file)));
             sources.extend(worker.reports().map(|file| (Source::Reports(id), file)));
         }
         sources
@@ -176,6 +178,11 @@ impl EventLoop {
                 let mut is_ready = false;
                 self.with(id, |worker| is_ready = worker.on_exec());
                 if is_ready {
+                    self.tell(id, Event::Ready);
+                }
+            }
+            Source::Notices(id) => {
+                if self.workers.get(id.0).is_some_and(Worker::on_notice) {
                     self.tell(id, Event::Ready);
                 }
             }
@@ -221,25 +228,41 @@ impl EventLoop {
                 _ => {}
             }
         }
+        while let Some(pid) = sys::stopped_child() {
+            self.on_stopped(pid);
+        }
         while let Ok(Some((pid, ending))) = sys::ended_child() {
             self.on_exit(pid, ending);
         }
     }
 
+    fn worker_of(&self, pid: Pid) -> Option<Id> {
+        self.workers.iter().position(|worker| worker.pid() == Some(pid)).map(Id)
+    }
+
+    /// Somebody suspended a process. Nobody is there to continue it, so a service is killed.
+    fn on_stopped(&mut self, pid: Pid) {
+        if let Some(id) = self.worker_of(pid) {
+            self.with(id, |worker| warning!("service {}: suspended by a signal", worker.name()));
+            self.tell(id, Event::Hung);
+        }
+    }
+
     /// A process ended: its name can still be read, its number is still its own.
     fn on_exit(&mut self, pid: Pid, ending: Ending) {
-        let index = self.workers.iter().position(|worker| worker.pid() == Some(pid));
-        if index.is_none() {
+        let (id, now) = (self.worker_of(pid), clock::now());
+        if id.is_none() {
             self.on_orphan(pid);
         }
         sys::reap(pid);
-        let Some(id) = index.map(Id) else { return };
+        let Some(id) = id else { return };
         self.with(id, |worker| {
-            worker.on_exit(clock::now());
+            worker.on_exit(now);
             notice!("service {}: ended: {ending}", worker.name());
         });
         let is_success = ending == Ending::Exited(0);
-        self.tell(id, Event::Exit(if is_success { Outcome::Success } else { Outcome::Failure }));
+        let outcome = if is_success { Outcome::Success } else { Outcome::Failure };
+        self.tell(id, Event::Exit(outcome, now));
     }
 
     /// A process that some service left behind; it is in that service's cgroup to the last.
@@ -333,11 +356,11 @@ impl EventLoop {
         match worker.start(now) {
             Ok(Start::Running) => {}
             Ok(Start::NothingToDo) => {
-                self.happened.push_back((id, Event::Exit(Outcome::Success)));
+                self.happened.push_back((id, Event::Exit(Outcome::Success, now)));
             }
             Err(failure) => {
                 error!("service {}: {failure}", worker.name());
-                self.happened.push_back((id, Event::Exit(Outcome::Failure)));
+                self.happened.push_back((id, Event::Exit(Outcome::Failure, now)));
             }
         }
     }

@@ -1,12 +1,13 @@
 //! The hands of one service: its process, what it prints, its timers. What they shall do is decided
 //! in [`crate::lifecycle`].
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use appliance::service::{Kind, Ready, Service};
-use nix::sys::signal::{Signal, kill};
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::cgroup::Cgroup;
@@ -16,8 +17,9 @@ use crate::failure::{Failure, OrCannot as _};
 use crate::launch::{Launch, Streams};
 use crate::lifecycle::Policy;
 use crate::log::{self, Priority, error, warning};
+use crate::mounts::make_folder;
+use crate::notify::Notices;
 use crate::output::{Output, Throttle, Verdict};
-use crate::volumes::make_folder_of;
 use crate::{probe, sys};
 
 /// One service's.
@@ -30,11 +32,21 @@ pub struct Worker {
     throttle: Throttle,
     /// Only a DHCP child has it.
     dhcp: Option<Dhcp>,
-    pid: Option<Pid>,
+    process: Option<Process>,
+    /// Only one that notifies has it.
+    notices: Option<Notices>,
     /// Open until exec.
     trouble: Option<OwnedFd>,
     wake_at: Option<Moment>,
     probe_at: Option<Moment>,
+}
+
+/// Its main process.
+#[derive(Debug)]
+struct Process {
+    pid: Pid,
+    /// What signals are sent to.
+    handle: OwnedFd,
 }
 
 /// What a DHCP child has besides.
@@ -59,11 +71,12 @@ impl Worker {
         let what = format_args!("prepare service {}", service.name);
         Ok(Worker {
             launch: Launch::new(&service)?,
-            cgroup: Cgroup::make(&service.name)?,
+            cgroup: Cgroup::make(&service.name, service.limits)?,
+            notices: Notices::of(&service)?,
             output: Output::new().or_cannot(what)?,
             throttle: Throttle::default(),
             dhcp: None,
-            pid: None,
+            process: None,
             trouble: None,
             wake_at: None,
             probe_at: None,
@@ -95,7 +108,7 @@ impl Worker {
 
     /// Its process, while there is one.
     pub fn pid(&self) -> Option<Pid> {
-        self.pid
+        self.process.as_ref().map(|process| process.pid)
     }
 
     /// The next moment at which [`Worker::is_overdue`] or [`Worker::is_ready`] is worth asking.
@@ -121,9 +134,10 @@ impl Worker {
             output: self.dhcp.as_ref().map_or(&self.output, |dhcp| &dhcp.reports).writer(),
             errors: self.output.writer(),
         };
-        let door = self.cgroup.door().or_cannot(what)?;
-        let started = self.launch.start(streams, &door).or_cannot(what)?;
-        self.pid = Some(started.pid);
+        let cgroup = self.cgroup.open()?;
+        self.notices.iter().for_each(Notices::forget);
+        let started = self.launch.start(streams, &cgroup).or_cannot(what)?;
+        self.process = Some(Process { pid: started.pid, handle: started.process });
         self.trouble = Some(started.trouble);
         self.probe_at = self.is_probed().then(|| now + probe::AGAIN_IN);
         Ok(Start::Running)
@@ -136,6 +150,7 @@ impl Worker {
     }
 
     fn make_runtime_folders(&self) -> Result<(), Failure> {
+        const RUNTIME_SIZE: &str = "size=16m,nr_inodes=4k";
         let user = &self.service.user;
         self.service.runtime.iter().try_for_each(|path| {
             let what = format_args!("make folder {path}");
@@ -144,7 +159,15 @@ impl Worker {
             if folder.parent() != Some(Path::new("/run")) {
                 return Err(Failure::new(what, "it isn't directly in /run"));
             }
-            make_folder_of(folder, 0o750, user.uid, user.gid).or_cannot(what)
+            if fs::symlink_metadata(folder).is_ok() {
+                return Ok(());
+            }
+            // Memory of its own: what it fills is not all of `/run`.
+            let options = format!("mode=0750,uid={},gid={},{RUNTIME_SIZE}", user.uid, user.gid);
+            make_folder(folder)?;
+            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+            mount(Some("tmpfs"), folder, Some("tmpfs"), flags, Some(options.as_str()))
+                .or_cannot(what)
         })
     }
 
@@ -163,12 +186,13 @@ impl Worker {
         matches!(self.service.kind, Kind::Daemon { ready: Ready::Started, .. })
     }
 
-    /// Asks it to end.
+    /// Asks it to end; one that was stopped couldn't listen.
     pub fn terminate(&self) {
-        if let Some(pid) = self.pid
-            && let Err(errno) = kill(pid, Signal::SIGTERM)
-        {
-            warning!("service {}: cannot stop it: {errno}", self.name());
+        let Some(process) = &self.process else { return };
+        for signal in [Signal::SIGTERM, Signal::SIGCONT] {
+            if let Err(errno) = sys::send_signal(process.handle.as_fd(), signal) {
+                warning!("service {}: cannot stop it: {errno}", self.name());
+            }
         }
     }
 
@@ -176,7 +200,8 @@ impl Worker {
     pub fn kill(&self) {
         if let Err(error) = self.cgroup.kill() {
             warning!("service {}: cannot kill its cgroup: {error}", self.name());
-            let _ = self.pid.map(|pid| kill(pid, Signal::SIGKILL));
+            let process = self.process.as_ref().map(|process| process.handle.as_fd());
+            let _ = process.map(|process| sys::send_signal(process, Signal::SIGKILL));
         }
     }
 
@@ -201,11 +226,24 @@ impl Worker {
         is_ready
     }
 
+    /// Where it may say that it is ready.
+    pub fn notices(&self) -> Option<BorrowedFd<'_>> {
+        self.notices.as_ref().map(Notices::as_fd)
+    }
+
+    /// It said something: that it is ready?
+    pub fn on_notice(&self) -> bool {
+        self.notices.as_ref().is_some_and(Notices::say_ready)
+    }
+
     /// Its process has been reaped.
     pub fn on_exit(&mut self, now: Moment) {
         // What kept it from exec may not have been read yet.
         self.on_exec();
-        self.pid = None;
+        for incident in self.cgroup.incidents() {
+            warning!("service {}: {incident}", self.name());
+        }
+        self.process = None;
         self.probe_at = None;
         let last = self.output.finish();
         self.show(last, now);
@@ -254,7 +292,7 @@ impl Worker {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use appliance::service::{Millis, User};
+    use appliance::service::{Limits, Millis, User};
     use std::collections::BTreeMap;
 
     pub fn service(name: &str) -> Service {
@@ -266,6 +304,8 @@ pub mod tests {
             after: vec![],
             kind: Kind::Task { creates: None, done_within: Millis(1) },
             runtime: vec![],
+            grants: BTreeMap::new(),
+            limits: Limits::default(),
             open_files: 1024,
             stop_within: Millis(1),
         }

@@ -1,0 +1,146 @@
+//! Services, as layers describe them, become services as an image ships them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, bail};
+use appliance::boot::Volume;
+use appliance::service::{self, Kind, Limits, Millis, Ready, Service, User};
+
+use crate::layer::{LayerFolder, LimitsEntry, ReadyEntry, ServiceEntry};
+use crate::quantity::{AbsolutePath, Name, Span};
+
+/// The name that a service may wait for although no layer declares it.
+const NETWORK: &str = "network";
+/// What stele-init calls itself, its own children and the logs of neither.
+const RESERVED: [&str; 4] = ["init", "kernel", NETWORK, "stele-init"];
+/// A program that is ready as soon as it runs must run by then.
+const EXEC_WITHIN: Millis = Millis(10_000);
+/// What stele-init keeps in `/run`, or shows to every service there.
+const OWN_FOLDERS: [&str; 3] = ["/run/net", "/run/notify", "/run/stele"];
+
+/// The services of all layers, in start order.
+pub fn resolve(
+    layers: &[LayerFolder],
+    users: &BTreeMap<String, User>,
+    volumes: &[Volume],
+) -> Result<Vec<Service>> {
+    let mut services = BTreeMap::new();
+    for folder in layers {
+        for (name, entry) in &folder.layer.services {
+            let context = || format!("cannot use layer {}: service {name}", folder.name);
+            let service = resolve_one(name, entry, users).with_context(context)?;
+            if services.insert(name.as_str(), service).is_some() {
+                bail!("{}: an earlier layer declares it too", context());
+            }
+        }
+    }
+    check_grants(&services, volumes)?;
+    for service in services.values() {
+        let unknown =
+            service.after.iter().find(|n| *n != NETWORK && !services.contains_key(n.as_str()));
+        if let Some(unknown) = unknown {
+            bail!("cannot order services: {} waits for `{unknown}`, which is none", service.name);
+        }
+    }
+    service::start_order(services.into_values().collect()).map_err(|circle| {
+        anyhow::anyhow!("cannot order services: {} wait for each other", circle.join(", "))
+    })
+}
+
+/// Granted is what some layer declares: what it doesn't name can't be there at boot either, and a
+/// folder inside a volume could be led elsewhere by whoever writes there.
+fn check_grants(services: &BTreeMap<&str, Service>, volumes: &[Volume]) -> Result<()> {
+    let runtime: BTreeSet<&String> = services.values().flat_map(|s| &s.runtime).collect();
+    for service in services.values() {
+        let is_known = |path| volumes.iter().any(|v| v.path == *path) || runtime.contains(path);
+        if let Some(path) = service.grants.keys().find(|path| !is_known(path)) {
+            bail!(
+                "cannot grant {path} to service {}: it is neither a volume nor the runtime \
+                 directory of a service",
+                service.name
+            );
+        }
+    }
+    Ok(())
+}
+
+fn resolve_one(
+    name: &Name,
+    entry: &ServiceEntry,
+    users: &BTreeMap<String, User>,
+) -> Result<Service> {
+    if RESERVED.contains(&name.as_str()) || name.as_str().starts_with("dhcp-") {
+        bail!("the name is stele-init's own");
+    }
+    if let Some(own) = entry.runtime.iter().find(|path| OWN_FOLDERS.contains(&path.as_str())) {
+        bail!("`runtime` names {own}, which is stele-init's own");
+    }
+    if let Some(deep) = entry.runtime.iter().find(|path| !is_directly_in_run(path)) {
+        bail!("`runtime` names {deep}, which doesn't lie directly in /run");
+    }
+    let program = entry.run.first().context("`run` is empty")?;
+    if !program.starts_with('/') {
+        bail!("`run` starts with `{program}`, which is not an absolute path");
+    }
+    let user = users
+        .get(&entry.user)
+        .with_context(|| format!("it runs as `{}`, which no layer declares", entry.user))?;
+    let kind = match (&entry.once, &entry.ready) {
+        (Some(_), Some(_)) => bail!("it is `once` and has `ready`: choose one"),
+        (Some(once), None) => Kind::Task {
+            creates: once.creates.as_ref().map(ToString::to_string),
+            done_within: millis(once.within),
+        },
+        (None, Some(ready)) => {
+            Kind::Daemon { ready: readiness(ready)?, ready_within: millis(ready.within) }
+        }
+        (None, None) => Kind::Daemon { ready: Ready::Started, ready_within: EXEC_WITHIN },
+    };
+    Ok(Service {
+        name: name.to_string(),
+        run: entry.run.clone(),
+        user: user.clone(),
+        env: entry.env.clone(),
+        after: entry.after.clone(),
+        kind,
+        runtime: entry.runtime.iter().map(ToString::to_string).collect(),
+        grants: entry.grants.iter().map(|(path, access)| (path.to_string(), *access)).collect(),
+        limits: limits(&entry.limits)?,
+        open_files: entry.open_files,
+        stop_within: millis(entry.stop.within),
+    })
+}
+
+/// A deeper path could be led elsewhere by whoever owns its parent.
+fn is_directly_in_run(path: &AbsolutePath) -> bool {
+    path.as_str().strip_prefix("/run/").is_some_and(|name| !name.contains('/'))
+}
+
+fn limits(entry: &LimitsEntry) -> Result<Limits> {
+    let usual = Limits::default();
+    let limits = Limits {
+        memory: entry.memory.map_or(usual.memory, |limit| limit.0),
+        pids: entry.pids.unwrap_or(usual.pids),
+        cpu_weight: entry.cpu_weight.unwrap_or(usual.cpu_weight),
+    };
+    if limits.pids == 0 {
+        bail!("`pids` is 0, which lets nothing start");
+    }
+    if !(1..=10_000).contains(&limits.cpu_weight) {
+        bail!("`cpu-weight` is {}, not from 1 to 10000", limits.cpu_weight);
+    }
+    Ok(limits)
+}
+
+fn readiness(entry: &ReadyEntry) -> Result<Ready> {
+    match (entry.tcp, &entry.file, entry.notify) {
+        (Some(port), None, false) => Ok(Ready::Tcp(port)),
+        (None, Some(path), false) => Ok(Ready::File(path.to_string())),
+        (None, None, true) => Ok(Ready::Notify),
+        _ => bail!("give one of `tcp`, `file` and `notify` in `ready`"),
+    }
+}
+
+fn millis(span: Span) -> Millis {
+    Millis(span.0.as_millis() as u64)
+}
