@@ -19,6 +19,7 @@ use nix::unistd::Pid;
 use crate::clock::{self, Moment};
 use crate::end::End;
 use crate::failure::{Failure, OrCannot as _};
+use crate::kernel_log::KernelLog;
 use crate::lifecycle::{Effect, Event, Outcome, State};
 use crate::log::{detail, error, notice, warning};
 use crate::network::{Network, Wish};
@@ -44,6 +45,7 @@ pub struct EventLoop {
     /// The DHCP child of an interface, by its name.
     dhcp: BTreeMap<String, Id>,
     signals: SignalFd,
+    kernel_log: KernelLog,
     buttons: Vec<PowerButton>,
     end: Option<End>,
     /// How often orphans may be mentioned.
@@ -57,6 +59,7 @@ pub struct EventLoop {
 enum Source {
     Signals,
     Links,
+    Kernel,
     Button(usize),
     Output(Id),
     Exec(Id),
@@ -80,6 +83,7 @@ impl EventLoop {
             is_network_ready: false,
             dhcp: BTreeMap::new(),
             signals,
+            kernel_log: KernelLog::open()?,
             buttons: power_button::find(),
             end: None,
             orphans: Throttle::default(),
@@ -99,6 +103,7 @@ impl EventLoop {
         loop {
             if let Some(end) = self.end.filter(|_| self.supervisor.has_ended()) {
                 notice!("system: services stopped");
+                self.kernel_log.read(clock::now(), clock::date());
                 return end;
             }
             for source in self.wait() {
@@ -139,8 +144,11 @@ impl EventLoop {
     }
 
     fn sources(&self) -> Vec<(Source, BorrowedFd<'_>)> {
-        let mut sources =
-            vec![(Source::Signals, self.signals.as_fd()), (Source::Links, self.network.as_fd())];
+        let mut sources = vec![
+            (Source::Signals, self.signals.as_fd()),
+            (Source::Links, self.network.as_fd()),
+            (Source::Kernel, self.kernel_log.as_fd()),
+        ];
         for (index, button) in self.buttons.iter().enumerate() {
             sources.push((Source::Button(index), button.as_fd()));
         }
@@ -172,6 +180,7 @@ impl EventLoop {
                     self.grant(wish);
                 }
             }
+            Source::Kernel => self.kernel_log.read(now, clock::date()),
             Source::Button(index) => self.on_button(index),
             Source::Output(id) => self.with(id, |worker| worker.on_output(now)),
             Source::Exec(id) => {

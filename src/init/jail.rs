@@ -17,7 +17,7 @@ use std::ffi::{CStr, CString};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-use appliance::service::{Access, Service};
+use appliance::service::{Access, CONTROL_SOCKET, Service};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -80,6 +80,8 @@ enum Deed {
     },
     /// `mkdir(2)`.
     Folder(CString),
+    /// `mknod(2)`: an empty file, to mount a socket on.
+    File(CString),
     /// `chdir(2)`.
     Enter(CString),
     /// The current directory becomes the root, and the old root is nowhere any more.
@@ -132,6 +134,7 @@ impl Jail {
             Some(Deed::Unshare) => "get namespaces of its own".into(),
             Some(Deed::Mount { target, .. }) => format!("mount {} in its jail", show(target)),
             Some(Deed::Folder(path)) => format!("make folder {} in its jail", show(path)),
+            Some(Deed::File(path)) => format!("make file {} in its jail", show(path)),
             Some(Deed::Enter(path)) => format!("enter {}", show(path)),
             Some(Deed::Pivot) => "change its root".into(),
             None => "enter its jail".into(),
@@ -152,6 +155,9 @@ impl Deed {
                 options.as_deref(),
             ),
             Deed::Folder(path) => mkdir(path.as_c_str(), Mode::from_bits_truncate(0o755)),
+            Deed::File(path) => {
+                mknod(path.as_c_str(), SFlag::S_IFREG, Mode::from_bits_truncate(0o644), 0)
+            }
             Deed::Enter(path) => chdir(path.as_c_str()),
             Deed::Pivot => {
                 // The old root comes to lie over the new one, and is taken off.
@@ -191,6 +197,11 @@ fn plan(service: &Service) -> Result<Vec<Deed>, std::ffi::NulError> {
         };
         match path.starts_with("/run/") {
             true if service.runtime.contains(path) => {}
+            true if path == CONTROL_SOCKET => {
+                plan.0.push(Deed::Folder(CString::new("run/stele")?));
+                plan.0.push(Deed::File(CString::new(inside(path))?));
+                plan.bind(path, inside(path), flags)?;
+            }
             true => plan.folder_of(path, flags)?,
             // The image has an empty directory there.
             false => plan.bind(path, inside(path), flags)?,

@@ -18,6 +18,8 @@ mod event_loop;
 mod failure;
 mod initrd;
 mod jail;
+mod journal;
+mod kernel_log;
 mod launch;
 mod lifecycle;
 mod log;

@@ -11,9 +11,10 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::cgroup::Cgroup;
-use crate::clock::Moment;
+use crate::clock::{self, Moment};
 use crate::dhcp;
 use crate::failure::{Failure, OrCannot as _};
+use crate::journal::Journal;
 use crate::launch::{Launch, Streams};
 use crate::lifecycle::Policy;
 use crate::log::{self, Priority, error, warning};
@@ -30,6 +31,7 @@ pub struct Worker {
     cgroup: Cgroup,
     output: Output,
     throttle: Throttle,
+    journal: Journal,
     /// Only a DHCP child has it.
     dhcp: Option<Dhcp>,
     process: Option<Process>,
@@ -75,6 +77,7 @@ impl Worker {
             notices: Notices::of(&service)?,
             output: Output::new().or_cannot(what)?,
             throttle: Throttle::default(),
+            journal: Journal::of(&service.name),
             dhcp: None,
             process: None,
             trouble: None,
@@ -260,15 +263,24 @@ impl Worker {
         self.show(lines, now);
     }
 
+    /// All of it is remembered; as much of it as a person can read goes to the console.
     fn show(&mut self, lines: Vec<String>, now: Moment) {
-        let name = &self.service.name;
+        let (name, date) = (&self.service.name, clock::date());
         for line in lines {
+            self.journal.add(now, date, Priority::Notice as u8, &line);
             let Verdict::Show { withheld } = self.throttle.ask(now) else { continue };
             if withheld > 0 {
                 warning!("service {name}: {withheld} lines not shown");
             }
             log::write(Priority::Notice, name, line);
         }
+        self.journal.flush(date);
+    }
+
+    /// What it printed.
+    #[allow(dead_code, reason = "for the control socket")]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Its interface came back under another number.

@@ -52,7 +52,11 @@ pub fn resolve(
 fn check_grants(services: &BTreeMap<&str, Service>, volumes: &[Volume]) -> Result<()> {
     let runtime: BTreeSet<&String> = services.values().flat_map(|s| &s.runtime).collect();
     for service in services.values() {
-        let is_known = |path| volumes.iter().any(|v| v.path == *path) || runtime.contains(path);
+        let is_known = |path: &String| {
+            path == service::CONTROL_SOCKET
+                || runtime.contains(path)
+                || volumes.iter().any(|v| v.path == *path)
+        };
         if let Some(path) = service.grants.keys().find(|path| !is_known(path)) {
             bail!(
                 "cannot grant {path} to service {}: it is neither a volume nor the runtime \
