@@ -4,7 +4,7 @@
 //! A line is `<unix-ms> <priority> <text>`, the priority as syslog numbers it. On the volume each
 //! service has two files: `NAME.log`, which grows to a bound and then takes the place of `NAME.old`.
 //! They are only ever appended to, and not synced: a power cut loses the last seconds, and leaves at
-//! most one line torn, which the next boot ends.
+//! most one line torn, which the next boot ends, and zeros after it, which that takes away.
 
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -26,6 +26,8 @@ const DATA: &str = "/run/stele/data";
 const IN_MEMORY: usize = 64 * 1024;
 /// The bound of each of a service's two files.
 const IN_FILE: u64 = 512 * 1024;
+/// After a power cut a file may be longer than what was written of it: zeros, up to a block's end.
+const BLOCK: u64 = 4096;
 /// How many lines may go to a service's file in the time that [`Throttle`] looks at.
 const TO_FILE: u32 = 2000;
 
@@ -198,13 +200,17 @@ impl Store {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600).custom_flags(flags);
         let mut file = options.open(&self.log)?;
+        let mut end = vec![];
         self.length = file.metadata()?.len();
-        let mut last = [b'\n'];
-        if self.length > 0 {
-            file.seek(SeekFrom::End(-1))?;
-            file.read_exact(&mut last)?;
+        file.seek(SeekFrom::Start(self.length.saturating_sub(BLOCK)))?;
+        file.read_to_end(&mut end)?;
+        let zeros = end.iter().rev().take_while(|&&byte| byte == 0).count();
+        if zeros > 0 {
+            end.truncate(end.len() - zeros);
+            self.length -= zeros as u64;
+            file.set_len(self.length)?;
         }
-        self.is_torn = last != [b'\n'];
+        self.is_torn = end.last().is_some_and(|&byte| byte != b'\n');
         self.file = Some(file);
         Ok(())
     }

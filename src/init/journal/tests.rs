@@ -70,9 +70,12 @@ fn a_torn_line_is_ended_and_the_file_goes_on() {
     let folder = Folder::new("torn");
     store(&folder, &["one"]);
     let mut file = OpenOptions::new().append(true).open(folder.0.join("a.log")).unwrap();
-    file.write_all(b"two, to").unwrap();
+    file.write_all(b"two, to\0\0\0").unwrap();
     store(&folder, &["three"]);
     assert_eq!(folder.read("a.log"), "one\ntwo, to\nthree\n");
+    file.write_all(&[0; 3]).unwrap();
+    store(&folder, &["four"]);
+    assert_eq!(folder.read("a.log"), "one\ntwo, to\nthree\nfour\n");
 }
 
 #[test]
