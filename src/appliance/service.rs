@@ -23,6 +23,9 @@ pub struct Service {
     pub after: Vec<String>,
     /// A long-lived program, or a task that ends.
     pub kind: Kind,
+    /// How one knows that a daemon, once ready, still serves.
+    #[serde(default)]
+    pub alive: Option<Alive>,
     /// Directories made for it, as its user's, mode 0750. Each lies directly in `/run`.
     #[serde(default)]
     pub runtime: Vec<String>,
@@ -140,6 +143,21 @@ pub enum Ready {
     Notify,
 }
 
+/// What a daemon is asked from time to time. Any answer will do; with none it is killed, and started
+/// again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alive {
+    /// The loopback port it is asked at.
+    pub tcp: u16,
+    /// What it is told there.
+    pub send: String,
+    /// How long between two questions.
+    pub every: Millis,
+    /// How long it may take to answer.
+    pub within: Millis,
+}
+
 /// A duration in milliseconds, as it stands in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -184,6 +202,7 @@ mod tests {
             env: BTreeMap::new(),
             after: after.iter().map(|&name| name.into()).collect(),
             kind: Kind::Task { creates: None, done_within: Millis(1) },
+            alive: None,
             runtime: vec![],
             grants: [("/var/lib/a".into(), Access::Write)].into(),
             limits: Limits::default(),

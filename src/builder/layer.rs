@@ -177,6 +177,8 @@ pub struct ServiceEntry {
     pub once: Option<Once>,
     /// When it is up: `{ tcp = 5222, within = "20s" }`.
     pub ready: Option<ReadyEntry>,
+    /// How one knows that it still is: `{ tcp = 5222, send = "…", every = "60s", within = "30s" }`.
+    pub alive: Option<AliveEntry>,
     /// Directories under `/run` made for it.
     #[serde(default)]
     pub runtime: Vec<AbsolutePath>,
@@ -232,6 +234,20 @@ pub struct ReadyEntry {
     #[serde(default)]
     pub notify: bool,
     /// Not ready by then is a failure.
+    pub within: Span,
+}
+
+/// What a daemon is asked, and how soon it must answer something.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AliveEntry {
+    /// A port of its.
+    pub tcp: u16,
+    /// What it is told there.
+    pub send: String,
+    /// From one question to the next.
+    pub every: Span,
+    /// No answer by then is a failure.
     pub within: Span,
 }
 

@@ -30,6 +30,7 @@ pub fn service(interface: &str) -> Service {
         env: BTreeMap::new(),
         after: vec![],
         kind: Kind::Daemon { ready: Ready::Started, ready_within: Millis(10_000) },
+        alive: None,
         runtime: vec![],
         grants: BTreeMap::new(),
         limits: Limits { memory: Memory::Bytes(16 << 20), pids: 2, cpu_weight: 100 },

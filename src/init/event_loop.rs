@@ -64,6 +64,7 @@ enum Source {
     Output(Id),
     Exec(Id),
     Notices(Id),
+    Answer(Id),
     Reports(Id),
 }
 
@@ -157,6 +158,7 @@ impl EventLoop {
             sources.push((Source::Output(id), worker.output()));
             sources.extend(worker.trouble().map(|file| (Source::Exec(id), file)));
             sources.extend(worker.notices().map(|file| (Source::Notices(id), file)));
+            sources.extend(worker.answer().map(|file| (Source::Answer(id), file)));
             sources.extend(worker.reports().map(|file| (Source::Reports(id), file)));
         }
         sources
@@ -195,6 +197,7 @@ impl EventLoop {
                     self.tell(id, Event::Ready);
                 }
             }
+            Source::Answer(id) => self.with(id, |worker| worker.on_answer(now)),
             Source::Reports(id) => {
                 let reports = self.workers.get_mut(id.0).and_then(Worker::on_reports);
                 if let Some((interface, lines)) = reports {
@@ -223,6 +226,10 @@ impl EventLoop {
                 self.tell(id, Event::Ready);
             } else if is_overdue {
                 self.tell(id, Event::Timeout);
+            }
+            if self.workers.get_mut(id.0).is_some_and(|worker| worker.is_hung(now)) {
+                self.with(id, |worker| warning!("service {}: gives no answer", worker.name()));
+                self.tell(id, Event::Hung);
             }
         }
     }
@@ -349,7 +356,12 @@ impl EventLoop {
         let now = clock::now();
         match order {
             Order::Say(id, state) => {
-                self.with(id, |worker| notice!("service {}: {state}", worker.name()));
+                self.with(id, |worker| {
+                    notice!("service {}: {state}", worker.name());
+                    if state == State::Ready {
+                        worker.on_ready(now);
+                    }
+                });
             }
             Order::Do(id, Effect::Spawn) => self.start(id, now),
             Order::Do(id, Effect::Terminate) => self.with(id, |worker| worker.terminate()),

@@ -25,6 +25,7 @@
 //! | `service NAME: STATE` | `starting`, `ready`, `done`, `failing`, `backoff 0.5 s`, `crash-loop, tried again in 60 s`, `stopping`, `killed`, `stopped` |
 //! | `service NAME: ended: exit status 1`, `signal 9` | its main process is gone |
 //! | `service NAME: suspended by a signal` | it is killed, and started again |
+//! | `service NAME: gives no answer` | it is killed, and started again |
 //! | `service NAME: killed: out of the memory it may take` | it met its limit |
 //! | `service NAME: met its limit of N processes` | said once it has ended |
 //! | `service NAME: not ready in time` | it is killed, and tried again |

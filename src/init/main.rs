@@ -30,6 +30,7 @@ mod notify;
 mod output;
 mod power_button;
 mod probe;
+mod pulse;
 mod root;
 mod slot;
 mod supervisor;

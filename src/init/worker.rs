@@ -21,6 +21,7 @@ use crate::log::{self, Priority, error, warning};
 use crate::mounts::make_folder;
 use crate::notify::Notices;
 use crate::output::{Output, Throttle, Verdict};
+use crate::pulse::Pulse;
 use crate::{probe, sys};
 
 /// One service's.
@@ -41,6 +42,8 @@ pub struct Worker {
     trouble: Option<OwnedFd>,
     wake_at: Option<Moment>,
     probe_at: Option<Moment>,
+    /// Only one that is to be asked has it.
+    pulse: Option<Pulse>,
 }
 
 /// Its main process.
@@ -83,6 +86,7 @@ impl Worker {
             trouble: None,
             wake_at: None,
             probe_at: None,
+            pulse: service.alive.clone().map(Pulse::of),
             service,
         })
     }
@@ -114,9 +118,11 @@ impl Worker {
         self.process.as_ref().map(|process| process.pid)
     }
 
-    /// The next moment at which [`Worker::is_overdue`] or [`Worker::is_ready`] is worth asking.
+    /// The next moment at which [`Worker::is_overdue`], [`Worker::is_ready`] or [`Worker::is_hung`]
+    /// is worth asking.
     pub fn deadline(&self) -> Option<Moment> {
-        self.wake_at.into_iter().chain(self.probe_at).min()
+        let pulse = self.pulse.as_ref().and_then(Pulse::deadline);
+        self.wake_at.into_iter().chain(self.probe_at).chain(pulse).min()
     }
 
     /// Starts its process.
@@ -239,6 +245,26 @@ impl Worker {
         self.notices.as_ref().is_some_and(Notices::say_ready)
     }
 
+    /// It serves: from now on it is asked whether it still does.
+    pub fn on_ready(&mut self, now: Moment) {
+        self.pulse.iter_mut().for_each(|pulse| pulse.begin(now));
+    }
+
+    /// Where it may answer.
+    pub fn answer(&self) -> Option<BorrowedFd<'_>> {
+        self.pulse.as_ref().and_then(Pulse::answer)
+    }
+
+    /// It answered.
+    pub fn on_answer(&mut self, now: Moment) {
+        self.pulse.iter_mut().for_each(|pulse| pulse.on_answer(now));
+    }
+
+    /// Has it left a question without an answer?
+    pub fn is_hung(&mut self, now: Moment) -> bool {
+        self.pulse.as_mut().is_some_and(|pulse| pulse.is_hung(now))
+    }
+
     /// Its process has been reaped.
     pub fn on_exit(&mut self, now: Moment) {
         // What kept it from exec may not have been read yet.
@@ -248,6 +274,7 @@ impl Worker {
         }
         self.process = None;
         self.probe_at = None;
+        self.pulse.iter_mut().for_each(Pulse::end);
         let last = self.output.finish();
         self.show(last, now);
     }
@@ -315,6 +342,7 @@ pub mod tests {
             env: BTreeMap::new(),
             after: vec![],
             kind: Kind::Task { creates: None, done_within: Millis(1) },
+            alive: None,
             runtime: vec![],
             grants: BTreeMap::new(),
             limits: Limits::default(),

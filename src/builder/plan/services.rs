@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 use appliance::boot::Volume;
-use appliance::service::{self, Kind, Limits, Millis, Ready, Service, User};
+use appliance::service::{self, Alive, Kind, Limits, Millis, Ready, Service, User};
 
-use crate::layer::{LayerFolder, LimitsEntry, ReadyEntry, ServiceEntry};
+use crate::layer::{AliveEntry, LayerFolder, LimitsEntry, ReadyEntry, ServiceEntry};
 use crate::quantity::{AbsolutePath, Name, Span};
 
 /// The name that a service may wait for although no layer declares it.
@@ -15,6 +15,8 @@ const NETWORK: &str = "network";
 const RESERVED: [&str; 4] = ["init", "kernel", NETWORK, "stele-init"];
 /// A program that is ready as soon as it runs must run by then.
 const EXEC_WITHIN: Millis = Millis(10_000);
+/// The longest that a daemon may be sent to see whether it is alive.
+const LONGEST_QUESTION: usize = 1024;
 /// What stele-init keeps in `/run`, or shows to every service there.
 const OWN_FOLDERS: [&str; 3] = ["/run/net", "/run/notify", "/run/stele"];
 
@@ -107,6 +109,7 @@ fn resolve_one(
         env: entry.env.clone(),
         after: entry.after.clone(),
         kind,
+        alive: alive(entry)?,
         runtime: entry.runtime.iter().map(ToString::to_string).collect(),
         grants: entry.grants.iter().map(|(path, access)| (path.to_string(), *access)).collect(),
         limits: limits(&entry.limits)?,
@@ -118,6 +121,19 @@ fn resolve_one(
 /// A deeper path could be led elsewhere by whoever owns its parent.
 fn is_directly_in_run(path: &AbsolutePath) -> bool {
     path.as_str().strip_prefix("/run/").is_some_and(|name| !name.contains('/'))
+}
+
+fn alive(entry: &ServiceEntry) -> Result<Option<Alive>> {
+    let Some(AliveEntry { tcp, send, every, within }) = &entry.alive else { return Ok(None) };
+    if entry.once.is_some() {
+        bail!("it is `once` and has `alive`: choose one");
+    }
+    // It is written in one go, before anybody reads.
+    if send.is_empty() || send.len() > LONGEST_QUESTION {
+        bail!("`send` of `alive` has {} bytes, not 1 to {LONGEST_QUESTION}", send.len());
+    }
+    let (every, within) = (millis(*every), millis(*within));
+    Ok(Some(Alive { tcp: *tcp, send: send.clone(), every, within }))
 }
 
 fn limits(entry: &LimitsEntry) -> Result<Limits> {
