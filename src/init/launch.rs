@@ -151,7 +151,12 @@ impl Launch {
         setresgid(self.gid, self.gid, self.gid).map_err(at(Step::User))?;
         setresuid(self.uid, self.uid, self.uid).map_err(at(Step::User))?;
         set_no_new_privs().map_err(at(Step::Rights))?;
-        chdir(self.home.as_c_str()).map_err(at(Step::Home))?;
+        match chdir(self.home.as_c_str()) {
+            // Who has no home, or isn't granted it, is at the root.
+            Err(Errno::ENOENT) => chdir(c"/"),
+            entered => entered,
+        }
+        .map_err(at(Step::Home))?;
         sys::forget_signals_and_files();
         Err((Step::Exec, 0, self.exec.run()))
     }

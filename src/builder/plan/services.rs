@@ -164,3 +164,66 @@ fn readiness(entry: &ReadyEntry) -> Result<Ready> {
 fn millis(span: Span) -> Millis {
     Millis(span.0.as_millis() as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document;
+    use crate::quantity::Name;
+    use appliance::service::{Access, Memory};
+
+    /// A layer with a volume, a user and service `b`, and what is added to service `a`.
+    fn resolved(more: &str) -> Result<Vec<Service>> {
+        let text = format!(
+            "[services.b]\nrun = ['/bin/b']\nuser = 'u'\nruntime = ['/run/b']\n\
+             [services.a]\nrun = ['/bin/a']\nuser = 'u'\n{more}\n"
+        );
+        let layer = document::parse("layer.toml", &text)?;
+        let name = Name::try_from("x".to_owned()).unwrap();
+        let user = User { name: "u".into(), uid: 950, gid: 950, home: "/".into() };
+        let volume = Volume { path: "/var/lib/a".into(), mode: 0o750, uid: 950, gid: 950 };
+        let folder = LayerFolder { name, folder: "/".into(), layer };
+        resolve(&[folder], &[("u".to_owned(), user)].into(), &[volume])
+    }
+
+    #[test]
+    fn what_is_granted_must_be_declared() {
+        let grants = "grants = { '/var/lib/a' = 'rw', '/run/b' = 'ro' }";
+        let services = resolved(grants).unwrap();
+        let expected = [("/run/b", Access::Read), ("/var/lib/a", Access::Write)];
+        let expected = expected.map(|(path, access)| (path.to_owned(), access));
+        assert_eq!(services[0].grants, expected.into());
+        for path in ["/var/lib", "/var/lib/a/inside", "/run/c", "/run/stele", "/etc"] {
+            let error = resolved(&format!("grants = {{ '{path}' = 'rw' }}")).unwrap_err();
+            assert!(format!("{error:#}").contains(&format!("cannot grant {path} to service a")));
+        }
+        assert!(resolved("grants = { '/var/lib/a' = 'rx' }").is_err());
+    }
+
+    #[test]
+    fn what_is_not_said_is_usual() {
+        let service = resolved("").unwrap().remove(0);
+        assert_eq!((service.limits, service.alive), (Limits::default(), None));
+        let limits = resolved("limits = { memory = '10%', pids = 7 }").unwrap()[0].limits;
+        assert_eq!(limits, Limits { memory: Memory::Percent(10), pids: 7, cpu_weight: 100 });
+    }
+
+    #[test]
+    fn a_service_that_cannot_be_is_refused() {
+        for bad in [
+            "limits = { pids = 0 }",
+            "limits = { cpu-weight = 0 }",
+            "limits = { memory = '0%' }",
+            "runtime = ['/run/net']",
+            "runtime = ['/run/a/b']",
+            "ready = { tcp = 1, notify = true, within = '1s' }",
+            "ready = { within = '1s' }",
+            "alive = { tcp = 1, send = '', every = '1s', within = '1s' }",
+            "once = { within = '1s' }\nalive = { tcp = 1, send = 'x', every = '1s', within = '1s' }",
+        ] {
+            assert!(resolved(bad).is_err(), "{bad}");
+        }
+        let ready = resolved("ready = { notify = true, within = '1s' }").unwrap().remove(0).kind;
+        assert_eq!(ready, Kind::Daemon { ready: Ready::Notify, ready_within: Millis(1000) });
+    }
+}
