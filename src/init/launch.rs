@@ -3,12 +3,13 @@
 //! Everything is allocated beforehand; between fork and exec there are only system calls. Should
 //! one of them fail, the child says which over a pipe that exec closes.
 //!
-//! In order: a session, its cgroup, streams, its place among the victims of a shortage of
-//! memory, its [`Jail`], limits, the empty bounding set, its user, no new privileges, exec.
+//! In order: a session, its cgroup, streams, its place among the victims of a shortage of memory,
+//! its [`Jail`], limits, the empty bounding set, its user, no new privileges, a domain of its own,
+//! exec. The domain (Landlock's) keeps apart what has the same user: without it, one service could
+//! look into another's jail through `/proc/PID/root`.
 //!
-//! Not here: filters of system calls (seccomp) and Landlock. A service has no rights, sees nothing
-//! that is not its own, and gains nothing by exec; what is left to a filter is the kernel's own
-//! attack surface.
+//! Not here: a filter of system calls (seccomp). A service has no rights, sees nothing that is not
+//! its own, and gains nothing by exec; what is left to a filter is the kernel's own attack surface.
 
 use std::convert::Infallible;
 use std::ffi::{CString, NulError};
@@ -117,8 +118,10 @@ impl Launch {
     /// Starts a process that will become the program, in the cgroup whose list of processes is given.
     pub fn start(&self, streams: Streams, cgroup: &File) -> nix::Result<Started> {
         let (trouble, report) = pipe2(OFlag::O_CLOEXEC)?;
+        let domain = sys::domain()?;
         let (pid, process) = sys::fork_known(|| {
-            let (step, part, errno) = match self.become_program(streams, cgroup) {
+            let outcome = self.become_program(streams, cgroup, domain.as_fd());
+            let (step, part, errno) = match outcome {
                 Ok(never) => match never {},
                 Err(failed) => failed,
             };
@@ -130,7 +133,12 @@ impl Launch {
     }
 
     /// In the child. No allocation from here on.
-    fn become_program(&self, streams: Streams, cgroup: &File) -> Result<Infallible, Failed> {
+    fn become_program(
+        &self,
+        streams: Streams,
+        cgroup: &File,
+        domain: BorrowedFd,
+    ) -> Result<Infallible, Failed> {
         let at = |step| move |errno| (step, 0, errno);
         setsid().map_err(at(Step::Session))?;
         write(cgroup.as_fd(), b"0").map_err(at(Step::Cgroup))?;
@@ -151,6 +159,7 @@ impl Launch {
         setresgid(self.gid, self.gid, self.gid).map_err(at(Step::User))?;
         setresuid(self.uid, self.uid, self.uid).map_err(at(Step::User))?;
         set_no_new_privs().map_err(at(Step::Rights))?;
+        sys::enter_domain(domain).map_err(at(Step::Rights))?;
         match chdir(self.home.as_c_str()) {
             // Who has no home, or isn't granted it, is at the root.
             Err(Errno::ENOENT) => chdir(c"/"),
