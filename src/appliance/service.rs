@@ -23,9 +23,19 @@ pub struct Service {
     pub after: Vec<String>,
     /// A long-lived program, or a task that ends.
     pub kind: Kind,
+    /// How one knows that a daemon, once ready, still serves.
+    #[serde(default)]
+    pub alive: Option<Alive>,
     /// Directories made for it, as its user's, mode 0750. Each lies directly in `/run`.
     #[serde(default)]
     pub runtime: Vec<String>,
+    /// What it sees besides the read-only root and its own `runtime`: volumes, and directories
+    /// that other services' `runtime` names. All else that the appliance keeps is hidden from it.
+    #[serde(default)]
+    pub grants: BTreeMap<String, Access>,
+    /// How much of the machine it may take.
+    #[serde(default)]
+    pub limits: Limits,
     /// The most open files (`RLIMIT_NOFILE`).
     pub open_files: u64,
     /// After SIGTERM, how long until SIGKILL.
@@ -44,6 +54,59 @@ pub struct User {
     pub gid: u32,
     /// Its home directory, the service's working directory.
     pub home: String,
+}
+
+/// May be granted besides: the socket by which PID 1 is asked.
+pub const CONTROL_SOCKET: &str = "/run/stele/control.sock";
+
+/// What a service may do with a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    /// Read it.
+    #[serde(rename = "ro")]
+    Read,
+    /// Read and change it.
+    #[serde(rename = "rw")]
+    Write,
+}
+
+/// The bounds of a service's cgroup: of all its processes together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Past this its processes are killed, all at once.
+    pub memory: Memory,
+    /// The most processes and threads.
+    pub pids: u32,
+    /// Its share of a busy processor, where 100 is everybody's; from 1 to 10000.
+    pub cpu_weight: u32,
+}
+
+impl Default for Limits {
+    /// What most services never reach.
+    fn default() -> Limits {
+        Limits { memory: Memory::Percent(50), pids: 256, cpu_weight: 100 }
+    }
+}
+
+/// An amount of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Memory {
+    /// So many bytes.
+    Bytes(u64),
+    /// A share of what the machine has.
+    Percent(u8),
+}
+
+impl Memory {
+    /// In bytes, on a machine that has `total`.
+    pub fn of(self, total: u64) -> u64 {
+        match self {
+            Memory::Bytes(bytes) => bytes,
+            Memory::Percent(share) => total / 100 * u64::from(share),
+        }
+    }
 }
 
 /// How long a service lives, and how one knows that it serves.
@@ -76,6 +139,23 @@ pub enum Ready {
     Tcp(u16),
     /// This path exists.
     File(String),
+    /// It says so: `READY=1` to the socket that `NOTIFY_SOCKET` names, as sd_notify does.
+    Notify,
+}
+
+/// What a daemon is asked from time to time. Any answer will do; with none it is killed, and started
+/// again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alive {
+    /// The loopback port it is asked at.
+    pub tcp: u16,
+    /// What it is told there.
+    pub send: String,
+    /// How long between two questions.
+    pub every: Millis,
+    /// How long it may take to answer.
+    pub within: Millis,
 }
 
 /// A duration in milliseconds, as it stands in JSON.
@@ -122,7 +202,10 @@ mod tests {
             env: BTreeMap::new(),
             after: after.iter().map(|&name| name.into()).collect(),
             kind: Kind::Task { creates: None, done_within: Millis(1) },
+            alive: None,
             runtime: vec![],
+            grants: [("/var/lib/a".into(), Access::Write)].into(),
+            limits: Limits::default(),
             open_files: 1024,
             stop_within: Millis(1),
         }
@@ -150,5 +233,11 @@ mod tests {
         let service = service("a", &["b"]);
         let json = serde_json::to_string(&service).unwrap();
         assert_eq!(serde_json::from_str::<Service>(&json).unwrap(), service);
+    }
+
+    #[test]
+    fn memory_is_an_amount_or_a_share() {
+        assert_eq!(Memory::Bytes(7).of(1000), 7);
+        assert_eq!(Memory::Percent(60).of(1 << 30), (1 << 30) / 100 * 60);
     }
 }

@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use appliance::hash::Digest;
+use appliance::service::Access;
+#[cfg(doc)]
+use appliance::service::Limits;
 use serde::Deserialize;
 
 use crate::document;
 use crate::glob::Glob;
-use crate::quantity::{AbsolutePath, Mode, Name, Owner, Span};
+use crate::quantity::{AbsolutePath, MemoryLimit, Mode, Name, Owner, Span};
 
 /// The document `layers/NAME/layer.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -174,9 +177,17 @@ pub struct ServiceEntry {
     pub once: Option<Once>,
     /// When it is up: `{ tcp = 5222, within = "20s" }`.
     pub ready: Option<ReadyEntry>,
+    /// How one knows that it still is: `{ tcp = 5222, send = "…", every = "60s", within = "30s" }`.
+    pub alive: Option<AliveEntry>,
     /// Directories under `/run` made for it.
     #[serde(default)]
     pub runtime: Vec<AbsolutePath>,
+    /// Volumes, and other services' runtime directories, that it sees: `{ "/var/lib/x" = "rw" }`.
+    #[serde(default)]
+    pub grants: BTreeMap<AbsolutePath, Access>,
+    /// How much of the machine it may take.
+    #[serde(default)]
+    pub limits: LimitsEntry,
     /// The most open files.
     #[serde(default = "usual_open_files")]
     pub open_files: u64,
@@ -187,6 +198,18 @@ pub struct ServiceEntry {
 
 fn usual_open_files() -> u64 {
     1024
+}
+
+/// How much of the machine a service may take; what isn't said is [`Limits::default`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LimitsEntry {
+    /// Past this all its processes are killed.
+    pub memory: Option<MemoryLimit>,
+    /// The most processes and threads.
+    pub pids: Option<u32>,
+    /// Its share of a busy processor, from 1 to 10000.
+    pub cpu_weight: Option<u32>,
 }
 
 /// How a task is done.
@@ -207,7 +230,24 @@ pub struct ReadyEntry {
     pub tcp: Option<u16>,
     /// A path that exists.
     pub file: Option<AbsolutePath>,
+    /// It says so, as sd_notify does.
+    #[serde(default)]
+    pub notify: bool,
     /// Not ready by then is a failure.
+    pub within: Span,
+}
+
+/// What a daemon is asked, and how soon it must answer something.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AliveEntry {
+    /// A port of its.
+    pub tcp: u16,
+    /// What it is told there.
+    pub send: String,
+    /// From one question to the next.
+    pub every: Span,
+    /// No answer by then is a failure.
     pub within: Span,
 }
 

@@ -2,25 +2,22 @@
 //!
 //! Whatever can be wrong without looking into a package is found here.
 
+mod services;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use appliance::boot::{self, Volume};
 use appliance::hash::Digest;
-use appliance::service::{self, Kind, Millis, Ready, Service, User};
+use appliance::service::{Service, User};
 use serde::Serialize;
 
 use crate::glob::Glob;
-use crate::layer::{Kernel, LayerFolder, ReadyEntry, ServiceEntry};
-use crate::quantity::{AbsolutePath, Name, Owner, Span};
+use crate::layer::{Kernel, LayerFolder};
+use crate::quantity::{Name, Owner};
 use crate::recipe::{Recipe, RecipeFile};
 use crate::slice::Slice;
-
-/// The name that a service may wait for although no layer declares it.
-const NETWORK: &str = "network";
-/// What stele-init calls itself and its own children.
-const RESERVED: [&str; 3] = ["init", NETWORK, "stele-init"];
 
 /// What is to be built, before any package has been looked at.
 #[derive(Debug, Clone)]
@@ -64,10 +61,11 @@ impl Plan {
         let wants = resolve_wants(recipe, &layers)?;
         let users = resolve_users(&layers)?;
         check_owners(&layers, &users)?;
+        let volumes = resolve_volumes(&layers, &users)?;
         Ok(Plan {
             roots: resolve_roots(recipe, &layers),
-            services: resolve_services(&layers, &users)?,
-            volumes: resolve_volumes(&layers, &users)?,
+            services: services::resolve(&layers, &users, &volumes)?,
+            volumes,
             kernel: the_kernel(&layers)?,
             wants,
             users,
@@ -266,91 +264,6 @@ fn resolve_volumes(layers: &[LayerFolder], users: &BTreeMap<String, User>) -> Re
         }
     }
     Ok(volumes.into_values().collect())
-}
-
-fn resolve_services(
-    layers: &[LayerFolder],
-    users: &BTreeMap<String, User>,
-) -> Result<Vec<Service>> {
-    let mut services = BTreeMap::new();
-    for folder in layers {
-        for (name, entry) in &folder.layer.services {
-            let context = || format!("cannot use layer {}: service {name}", folder.name);
-            let service = resolve_service(name, entry, users).with_context(context)?;
-            if services.insert(name.as_str(), service).is_some() {
-                bail!("{}: an earlier layer declares it too", context());
-            }
-        }
-    }
-    for service in services.values() {
-        let unknown =
-            service.after.iter().find(|n| *n != NETWORK && !services.contains_key(n.as_str()));
-        if let Some(unknown) = unknown {
-            bail!("cannot order services: {} waits for `{unknown}`, which is none", service.name);
-        }
-    }
-    service::start_order(services.into_values().collect()).map_err(|circle| {
-        anyhow::anyhow!("cannot order services: {} wait for each other", circle.join(", "))
-    })
-}
-
-fn resolve_service(
-    name: &Name,
-    entry: &ServiceEntry,
-    users: &BTreeMap<String, User>,
-) -> Result<Service> {
-    if RESERVED.contains(&name.as_str()) || name.as_str().starts_with("dhcp-") {
-        bail!("the name is stele-init's own");
-    }
-    if let Some(deep) = entry.runtime.iter().find(|path| !is_directly_in_run(path)) {
-        bail!("`runtime` names {deep}, which doesn't lie directly in /run");
-    }
-    let program = entry.run.first().context("`run` is empty")?;
-    if !program.starts_with('/') {
-        bail!("`run` starts with `{program}`, which is not an absolute path");
-    }
-    let user = users
-        .get(&entry.user)
-        .with_context(|| format!("it runs as `{}`, which no layer declares", entry.user))?;
-    let kind = match (&entry.once, &entry.ready) {
-        (Some(_), Some(_)) => bail!("it is `once` and has `ready`: choose one"),
-        (Some(once), None) => Kind::Task {
-            creates: once.creates.as_ref().map(ToString::to_string),
-            done_within: millis(once.within),
-        },
-        (None, Some(ready)) => {
-            Kind::Daemon { ready: readiness(ready)?, ready_within: millis(ready.within) }
-        }
-        (None, None) => Kind::Daemon { ready: Ready::Started, ready_within: Millis(0) },
-    };
-    Ok(Service {
-        name: name.to_string(),
-        run: entry.run.clone(),
-        user: user.clone(),
-        env: entry.env.clone(),
-        after: entry.after.clone(),
-        kind,
-        runtime: entry.runtime.iter().map(ToString::to_string).collect(),
-        open_files: entry.open_files,
-        stop_within: millis(entry.stop.within),
-    })
-}
-
-/// A deeper path could be led elsewhere by whoever owns its parent.
-fn is_directly_in_run(path: &AbsolutePath) -> bool {
-    path.as_str().strip_prefix("/run/").is_some_and(|name| !name.contains('/'))
-}
-
-fn readiness(entry: &ReadyEntry) -> Result<Ready> {
-    match (entry.tcp, &entry.file) {
-        (Some(port), None) => Ok(Ready::Tcp(port)),
-        (None, Some(path)) => Ok(Ready::File(path.to_string())),
-        _ => bail!("give one of `tcp` and `file` in `ready`"),
-    }
-}
-
-fn millis(span: Span) -> Millis {
-    Millis(span.0.as_millis() as u64)
 }
 
 fn the_kernel(layers: &[LayerFolder]) -> Result<Kernel> {

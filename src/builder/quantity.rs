@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use appliance::service::Memory;
 use serde::{Deserialize, Serialize};
 
 /// A number of bytes, written `64 MiB`.
@@ -35,6 +36,27 @@ impl fmt::Display for Size {
             bytes if bytes >= kib => write!(f, "{:.1} KiB", bytes as f64 / kib as f64),
             bytes => write!(f, "{bytes} B"),
         }
+    }
+}
+
+/// An amount of memory, written `256 MiB`, or `50%` of what the machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct MemoryLimit(pub Memory);
+
+impl TryFrom<String> for MemoryLimit {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<MemoryLimit, String> {
+        let bad = || format!("`{text}` is not an amount of memory such as `256 MiB` or `50%`");
+        let memory = match text.strip_suffix('%') {
+            Some(share) => all_digits(share)
+                .and_then(|share| share.parse().ok())
+                .filter(|share| (1..=100).contains(share))
+                .map(Memory::Percent),
+            None => Size::try_from(text.clone()).ok().map(|size| Memory::Bytes(size.0)),
+        };
+        memory.map(MemoryLimit).ok_or_else(bad)
     }
 }
 
@@ -238,6 +260,11 @@ mod tests {
         assert_eq!(reads("2GiB"), Some(Size(2 << 30)));
         for bad in ["64", "64 MB", "-1 MiB", "+1 MiB", "1.5 MiB", "MiB", "99999999999 GiB"] {
             assert_eq!(reads::<Size>(bad), None, "{bad}");
+        }
+        assert_eq!(reads("50%"), Some(MemoryLimit(Memory::Percent(50))));
+        assert_eq!(reads("64 MiB"), Some(MemoryLimit(Memory::Bytes(64 << 20))));
+        for bad in ["0%", "101%", "50 %", "+5%", "50"] {
+            assert_eq!(reads::<MemoryLimit>(bad), None, "{bad}");
         }
         assert_eq!(reads("500ms"), Some(Span(Duration::from_millis(500))));
         assert_eq!(reads("5min"), Some(Span(Duration::from_secs(300))));

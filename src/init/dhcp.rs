@@ -17,7 +17,7 @@ pub mod report;
 use std::collections::BTreeMap;
 
 use appliance::boot::{DHCP_USER, INIT_PROGRAM};
-use appliance::service::{Kind, Millis, Ready, Service, User};
+use appliance::service::{Kind, Limits, Memory, Millis, Ready, Service, User};
 
 use crate::sys::Instruction;
 
@@ -30,7 +30,10 @@ pub fn service(interface: &str) -> Service {
         env: BTreeMap::new(),
         after: vec![],
         kind: Kind::Daemon { ready: Ready::Started, ready_within: Millis(10_000) },
+        alive: None,
         runtime: vec![],
+        grants: BTreeMap::new(),
+        limits: Limits { memory: Memory::Bytes(16 << 20), pids: 2, cpu_weight: 100 },
         open_files: 16,
         stop_within: Millis(1_000),
     }

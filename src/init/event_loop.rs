@@ -19,6 +19,7 @@ use nix::unistd::Pid;
 use crate::clock::{self, Moment};
 use crate::end::End;
 use crate::failure::{Failure, OrCannot as _};
+use crate::kernel_log::KernelLog;
 use crate::lifecycle::{Effect, Event, Outcome, State};
 use crate::log::{detail, error, notice, warning};
 use crate::network::{Network, Wish};
@@ -44,6 +45,7 @@ pub struct EventLoop {
     /// The DHCP child of an interface, by its name.
     dhcp: BTreeMap<String, Id>,
     signals: SignalFd,
+    kernel_log: KernelLog,
     buttons: Vec<PowerButton>,
     end: Option<End>,
     /// How often orphans may be mentioned.
@@ -57,9 +59,12 @@ pub struct EventLoop {
 enum Source {
     Signals,
     Links,
+    Kernel,
     Button(usize),
     Output(Id),
     Exec(Id),
+    Notices(Id),
+    Answer(Id),
     Reports(Id),
 }
 
@@ -79,6 +84,7 @@ impl EventLoop {
             is_network_ready: false,
             dhcp: BTreeMap::new(),
             signals,
+            kernel_log: KernelLog::open()?,
             buttons: power_button::find(),
             end: None,
             orphans: Throttle::default(),
@@ -98,6 +104,7 @@ impl EventLoop {
         loop {
             if let Some(end) = self.end.filter(|_| self.supervisor.has_ended()) {
                 notice!("system: services stopped");
+                self.kernel_log.read(clock::now(), clock::date());
                 return end;
             }
             for source in self.wait() {
@@ -138,8 +145,11 @@ impl EventLoop {
     }
 
     fn sources(&self) -> Vec<(Source, BorrowedFd<'_>)> {
-        let mut sources =
-            vec![(Source::Signals, self.signals.as_fd()), (Source::Links, self.network.as_fd())];
+        let mut sources = vec![
+            (Source::Signals, self.signals.as_fd()),
+            (Source::Links, self.network.as_fd()),
+            (Source::Kernel, self.kernel_log.as_fd()),
+        ];
         for (index, button) in self.buttons.iter().enumerate() {
             sources.push((Source::Button(index), button.as_fd()));
         }
@@ -147,6 +157,8 @@ impl EventLoop {
             let id = Id(index);
             sources.push((Source::Output(id), worker.output()));
             sources.extend(worker.trouble().map(|file| (Source::Exec(id), file)));
+            sources.extend(worker.notices().map(|file| (Source::Notices(id), file)));
+            sources.extend(worker.answer().map(|file| (Source::Answer(id), file)));
             sources.extend(worker.reports().map(|file| (Source::Reports(id), file)));
         }
         sources
@@ -170,6 +182,7 @@ impl EventLoop {
                     self.grant(wish);
                 }
             }
+            Source::Kernel => self.kernel_log.read(now, clock::date()),
             Source::Button(index) => self.on_button(index),
             Source::Output(id) => self.with(id, |worker| worker.on_output(now)),
             Source::Exec(id) => {
@@ -179,6 +192,12 @@ impl EventLoop {
                     self.tell(id, Event::Ready);
                 }
             }
+            Source::Notices(id) => {
+                if self.workers.get(id.0).is_some_and(Worker::on_notice) {
+                    self.tell(id, Event::Ready);
+                }
+            }
+            Source::Answer(id) => self.with(id, |worker| worker.on_answer(now)),
             Source::Reports(id) => {
                 let reports = self.workers.get_mut(id.0).and_then(Worker::on_reports);
                 if let Some((interface, lines)) = reports {
@@ -208,6 +227,10 @@ impl EventLoop {
             } else if is_overdue {
                 self.tell(id, Event::Timeout);
             }
+            if self.workers.get_mut(id.0).is_some_and(|worker| worker.is_hung(now)) {
+                self.with(id, |worker| warning!("service {}: gives no answer", worker.name()));
+                self.tell(id, Event::Hung);
+            }
         }
     }
 
@@ -221,25 +244,41 @@ impl EventLoop {
                 _ => {}
             }
         }
+        while let Some(pid) = sys::stopped_child() {
+            self.on_stopped(pid);
+        }
         while let Ok(Some((pid, ending))) = sys::ended_child() {
             self.on_exit(pid, ending);
         }
     }
 
+    fn worker_of(&self, pid: Pid) -> Option<Id> {
+        self.workers.iter().position(|worker| worker.pid() == Some(pid)).map(Id)
+    }
+
+    /// Somebody suspended a process. Nobody is there to continue it, so a service is killed.
+    fn on_stopped(&mut self, pid: Pid) {
+        if let Some(id) = self.worker_of(pid) {
+            self.with(id, |worker| warning!("service {}: suspended by a signal", worker.name()));
+            self.tell(id, Event::Hung);
+        }
+    }
+
     /// A process ended: its name can still be read, its number is still its own.
     fn on_exit(&mut self, pid: Pid, ending: Ending) {
-        let index = self.workers.iter().position(|worker| worker.pid() == Some(pid));
-        if index.is_none() {
+        let (id, now) = (self.worker_of(pid), clock::now());
+        if id.is_none() {
             self.on_orphan(pid);
         }
         sys::reap(pid);
-        let Some(id) = index.map(Id) else { return };
+        let Some(id) = id else { return };
         self.with(id, |worker| {
-            worker.on_exit(clock::now());
+            worker.on_exit(now);
             notice!("service {}: ended: {ending}", worker.name());
         });
         let is_success = ending == Ending::Exited(0);
-        self.tell(id, Event::Exit(if is_success { Outcome::Success } else { Outcome::Failure }));
+        let outcome = if is_success { Outcome::Success } else { Outcome::Failure };
+        self.tell(id, Event::Exit(outcome, now));
     }
 
     /// A process that some service left behind; it is in that service's cgroup to the last.
@@ -317,7 +356,12 @@ impl EventLoop {
         let now = clock::now();
         match order {
             Order::Say(id, state) => {
-                self.with(id, |worker| notice!("service {}: {state}", worker.name()));
+                self.with(id, |worker| {
+                    notice!("service {}: {state}", worker.name());
+                    if state == State::Ready {
+                        worker.on_ready(now);
+                    }
+                });
             }
             Order::Do(id, Effect::Spawn) => self.start(id, now),
             Order::Do(id, Effect::Terminate) => self.with(id, |worker| worker.terminate()),
@@ -333,11 +377,11 @@ impl EventLoop {
         match worker.start(now) {
             Ok(Start::Running) => {}
             Ok(Start::NothingToDo) => {
-                self.happened.push_back((id, Event::Exit(Outcome::Success)));
+                self.happened.push_back((id, Event::Exit(Outcome::Success, now)));
             }
             Err(failure) => {
                 error!("service {}: {failure}", worker.name());
-                self.happened.push_back((id, Event::Exit(Outcome::Failure)));
+                self.happened.push_back((id, Event::Exit(Outcome::Failure, now)));
             }
         }
     }

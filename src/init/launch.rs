@@ -2,6 +2,14 @@
 //!
 //! Everything is allocated beforehand; between fork and exec there are only system calls. Should
 //! one of them fail, the child says which over a pipe that exec closes.
+//!
+//! In order: a session, its cgroup, streams, its place among the victims of a shortage of memory,
+//! its [`Jail`], limits, the empty bounding set, its user, no new privileges, a domain of its own,
+//! exec. The domain (Landlock's) keeps apart what has the same user: without it, one service could
+//! look into another's jail through `/proc/PID/root`.
+//!
+//! Not here: a filter of system calls (seccomp). A service has no rights, sees nothing that is not
+//! its own, and gains nothing by exec; what is left to a filter is the kernel's own attack surface.
 
 use std::convert::Infallible;
 use std::ffi::{CString, NulError};
@@ -10,7 +18,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use appliance::service::Service;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, open};
 use nix::sys::prctl::set_no_new_privs;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
@@ -20,6 +28,8 @@ use nix::unistd::{
 };
 
 use crate::failure::{Failure, OrCannot as _};
+use crate::jail::Jail;
+use crate::notify;
 use crate::sys::{self, Exec};
 
 /// A program ready to be started, as often as it takes.
@@ -27,6 +37,7 @@ use crate::sys::{self, Exec};
 pub struct Launch {
     program: String,
     exec: Exec,
+    jail: Jail,
     home: CString,
     uid: Uid,
     gid: Gid,
@@ -49,6 +60,8 @@ pub struct Streams<'a> {
 pub struct Started {
     /// Its number.
     pub pid: Pid,
+    /// What signals are sent to: numbers are used again, this isn't.
+    pub process: OwnedFd,
     /// At end of file it has become its program; else [`Launch::trouble`] reads what it says.
     pub trouble: OwnedFd,
 }
@@ -59,6 +72,8 @@ enum Step {
     Session,
     Cgroup,
     Streams,
+    Shortage,
+    Jail,
     Limits,
     User,
     Rights,
@@ -66,14 +81,22 @@ enum Step {
     Exec,
 }
 
+/// What came of a step: the step, which of its parts, and why.
+type Failed = (Step, u8, Errno);
+
+/// What a service may keep from being swapped: keys, not data.
+const LOCKED_MEMORY: u64 = 64 * 1024;
+
 /// What a shell's child exits with when there is no such program.
 const NOT_STARTED: i32 = 127;
 
 /// In the order of their numbers.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 10] = [
     Step::Session,
     Step::Cgroup,
     Step::Streams,
+    Step::Shortage,
+    Step::Jail,
     Step::Limits,
     Step::User,
     Step::Rights,
@@ -88,35 +111,47 @@ impl Launch {
         let program = service.run.first().ok_or("it names no program").or_cannot(what)?.clone();
         let (exec, home) = prepare(&program, service).or_cannot(what)?;
         let (uid, gid) = (Uid::from_raw(service.user.uid), Gid::from_raw(service.user.gid));
-        Ok(Launch { program, exec, home, uid, gid, open_files: service.open_files })
+        let jail = Jail::new(service)?;
+        Ok(Launch { program, exec, jail, home, uid, gid, open_files: service.open_files })
     }
 
-    /// Starts a process that will become the program.
+    /// Starts a process that will become the program, in the cgroup whose list of processes is given.
     pub fn start(&self, streams: Streams, cgroup: &File) -> nix::Result<Started> {
         let (trouble, report) = pipe2(OFlag::O_CLOEXEC)?;
-        let pid = sys::fork(|| {
-            let (step, errno) = match self.become_program(streams, cgroup) {
+        let domain = sys::domain()?;
+        let (pid, process) = sys::fork_known(|| {
+            let outcome = self.become_program(streams, cgroup, domain.as_fd());
+            let (step, part, errno) = match outcome {
                 Ok(never) => match never {},
                 Err(failed) => failed,
             };
             let [a, b, c, d] = (errno as i32).to_ne_bytes();
-            let _ = write(&report, &[step as u8, a, b, c, d]);
+            let _ = write(&report, &[step as u8, part, a, b, c, d]);
             NOT_STARTED
         })?;
-        Ok(Started { pid, trouble })
+        Ok(Started { pid, process, trouble })
     }
 
     /// In the child. No allocation from here on.
-    fn become_program(&self, streams: Streams, cgroup: &File) -> Result<Infallible, (Step, Errno)> {
-        let at = |step| move |errno| (step, errno);
+    fn become_program(
+        &self,
+        streams: Streams,
+        cgroup: &File,
+        domain: BorrowedFd,
+    ) -> Result<Infallible, Failed> {
+        let at = |step| move |errno| (step, 0, errno);
         setsid().map_err(at(Step::Session))?;
         write(cgroup.as_fd(), b"0").map_err(at(Step::Cgroup))?;
         dup2_stdin(streams.input).map_err(at(Step::Streams))?;
         dup2_stdout(streams.output).map_err(at(Step::Streams))?;
         dup2_stderr(streams.errors).map_err(at(Step::Streams))?;
+        share_in_shortage().map_err(at(Step::Shortage))?;
+        self.jail.enter().map_err(|(deed, errno)| (Step::Jail, deed, errno))?;
         let files = self.open_files;
         setrlimit(Resource::RLIMIT_NOFILE, files, files).map_err(at(Step::Limits))?;
         setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(at(Step::Limits))?;
+        let locked = LOCKED_MEMORY;
+        setrlimit(Resource::RLIMIT_MEMLOCK, locked, locked).map_err(at(Step::Limits))?;
         umask(Mode::from_bits_truncate(0o027));
         // Needs a capability, so it comes before the user.
         sys::drop_bounding_set().map_err(at(Step::Rights))?;
@@ -124,23 +159,31 @@ impl Launch {
         setresgid(self.gid, self.gid, self.gid).map_err(at(Step::User))?;
         setresuid(self.uid, self.uid, self.uid).map_err(at(Step::User))?;
         set_no_new_privs().map_err(at(Step::Rights))?;
-        chdir(self.home.as_c_str()).map_err(at(Step::Home))?;
+        sys::enter_domain(domain).map_err(at(Step::Rights))?;
+        match chdir(self.home.as_c_str()) {
+            // Who has no home, or isn't granted it, is at the root.
+            Err(Errno::ENOENT) => chdir(c"/"),
+            entered => entered,
+        }
+        .map_err(at(Step::Home))?;
         sys::forget_signals_and_files();
-        Err((Step::Exec, self.exec.run()))
+        Err((Step::Exec, 0, self.exec.run()))
     }
 
     /// Reads what the child said; `None`: it has become its program.
     pub fn trouble(&self, said: &OwnedFd) -> Option<Failure> {
-        let mut report = [0; 5];
+        let mut report = [0; 6];
         let length = nix::unistd::read(said, &mut report).unwrap_or_default();
-        let [step, errno @ ..] = report;
+        let [step, part, errno @ ..] = report;
         let step = STEPS.get(usize::from(step)).filter(|_| length == report.len())?;
         let program = &self.program;
         let what = match step {
             Step::Session => "start a session".to_owned(),
             Step::Cgroup => "enter its cgroup".to_owned(),
             Step::Streams => "set its standard streams".to_owned(),
-            Step::Limits => format!("allow it {} open files", self.open_files),
+            Step::Shortage => "give up PID 1's place in a shortage of memory".to_owned(),
+            Step::Jail => self.jail.deed(part),
+            Step::Limits => format!("limit it to {} open files", self.open_files),
             Step::User => format!("become user {}", self.uid),
             Step::Rights => "give up privileges".to_owned(),
             Step::Home => format!("enter its home {}", self.home.to_string_lossy()),
@@ -148,6 +191,12 @@ impl Launch {
         };
         Some(Failure::new(what, Errno::from_raw(i32::from_ne_bytes(errno))))
     }
+}
+
+/// PID 1 is never chosen when memory runs out, and what it starts would inherit that.
+fn share_in_shortage() -> nix::Result<()> {
+    let file = open(c"/proc/self/oom_score_adj", OFlag::O_WRONLY, Mode::empty())?;
+    write(file, b"0").map(drop)
 }
 
 fn prepare(program: &str, service: &Service) -> Result<(Exec, CString), NulError> {
@@ -167,7 +216,9 @@ fn environment(service: &Service) -> Vec<String> {
         ("PATH", "/usr/bin:/usr/sbin"),
         ("TZ", "UTC"),
     ];
-    let base = base.into_iter().filter(|(name, _)| !service.env.contains_key(*name));
+    let notify = notify::folder_of(service).map(|_| ("NOTIFY_SOCKET", notify::SOCKET));
+    let base = base.into_iter().chain(notify);
+    let base = base.filter(|(name, _)| !service.env.contains_key(*name));
     let own = service.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     base.chain(own).map(|(name, value)| format!("{name}={value}")).collect()
 }
@@ -200,10 +251,12 @@ mod tests {
             launch.trouble(&reader).map(|failure| failure.to_string())
         };
         assert_eq!(said(&[]), None);
-        assert_eq!(said(&[7, 2, 0, 0]), None);
-        assert_eq!(said(&[99, 2, 0, 0, 0]), None);
+        assert_eq!(said(&[9, 0, 2, 0, 0]), None);
+        assert_eq!(said(&[99, 0, 2, 0, 0, 0]), None);
         let [a, b, c, d] = 2i32.to_ne_bytes();
         let expected = "cannot exec /bin/true: ENOENT: No such file or directory";
-        assert_eq!(said(&[7, a, b, c, d]).as_deref(), Some(expected));
+        assert_eq!(said(&[9, 0, a, b, c, d]).as_deref(), Some(expected));
+        let expected = "cannot get namespaces of its own: EPERM: Operation not permitted";
+        assert_eq!(said(&[4, 0, 1, 0, 0, 0]).as_deref(), Some(expected));
     }
 }

@@ -1,26 +1,38 @@
 //! One service's life, as a pure state machine: nothing here blocks, fails or looks at the world.
 //!
 //! ```text
-//!            Start              Ready              Exit
-//!  Waiting ────────► Starting ────────► Ready ─────────────┐
-//!                     │ ▲  │ Exit (a task that succeeded)  │
-//!                     │ │  └──────────► Done               ▼
-//!                     │ └──────────────────────────────  Backoff
-//!                     └── Exit ────────────────────────►  (Timeout: Starting again)
+//!            Start              Ready             Exit
+//!  Waiting ────────► Starting ────────► Ready ──────────────┐
+//!                     │ │ ▲  │ Exit (a task that succeeded) │
+//!             Timeout │ │ │  └──────────► Done              ▼
+//!                     │ │ └────────── Timeout ──────────  Backoff, or CrashLoop after five
+//!  (also Ready, Hung) ▼ └──────────── Exit ────────────►    ▲  deaths within two minutes
+//!                    Failing ──────── Exit ─────────────────┘
 //!
 //!  Starting, Ready ── Stop ──► Stopping ── Timeout ──► Killing ── Exit, Timeout ──► Stopped
-//!  Waiting, Backoff, Done ── Stop ──► Stopped          Stopping ── Exit ──► Stopped
+//!  Failing ────────── Stop ──────────────────────────► Killing
+//!  Waiting, Backoff, CrashLoop, Done ── Stop ──► Stopped     Stopping ── Exit ──► Stopped
 //! ```
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
 use appliance::service::{Kind, Service};
 
+use crate::clock::Moment;
+
 /// The first wait before a service that failed is started again; it doubles with each failure.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
-/// The longest such wait. Ready for as long, a service's failures are forgotten.
+/// The longest such wait.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
+/// Ready for so long, a service's failures are forgotten.
+const HEALTHY_AFTER: Duration = Duration::from_secs(300);
+/// So many deaths within so long are a crash loop: from then on it is tried again at the longest
+/// delay, until it has been healthy.
+const LOOP_DEATHS: usize = 5;
+/// See [`LOOP_DEATHS`].
+const LOOP_WITHIN: Duration = Duration::from_secs(120);
 /// After SIGKILL: a process still there by then hangs in the kernel, and is not waited for.
 const KILL_WITHIN: Duration = Duration::from_secs(2);
 
@@ -35,8 +47,12 @@ pub enum State {
     Ready,
     /// A task that has succeeded.
     Done,
+    /// It wasn't ready in time, or it hangs: it is being killed, and its exit will be a failure.
+    Failing,
     /// It failed; after so long it is started again.
     Backoff(Duration),
+    /// It fails again and again; it is started again after the longest delay.
+    CrashLoop,
     /// It was asked to end.
     Stopping,
     /// It did not, and was killed.
@@ -52,8 +68,10 @@ pub enum Event {
     Start,
     /// The proof that it serves.
     Ready,
-    /// Its main process ended, or could not be started.
-    Exit(Outcome),
+    /// Its main process ended, or could not be started, at this moment.
+    Exit(Outcome, Moment),
+    /// Its main process is there but does nothing.
+    Hung,
     /// The time set by the last [`Effect::WakeIn`] is over.
     Timeout,
     /// It shall not run any more.
@@ -111,14 +129,29 @@ pub struct Lifecycle {
     state: State,
     /// Failures since it was last healthy.
     failures: u32,
-    /// Start it again once it has stopped.
+    /// When it died, of late: at most [`LOOP_DEATHS`].
+    deaths: VecDeque<Moment>,
+    /// It has been seen in a crash loop, and not healthy since.
+    is_looping: bool,
+    /// A process was started and has not ended. It may outlive [`State::Killing`], hanging in the
+    /// kernel: then no second one is started beside it.
+    has_process: bool,
+    /// Start it again once its process has ended.
     again: bool,
 }
 
 impl Lifecycle {
     /// A service that hasn't run yet.
     pub fn new(policy: Policy) -> Lifecycle {
-        Lifecycle { policy, state: State::Waiting, failures: 0, again: false }
+        Lifecycle {
+            policy,
+            state: State::Waiting,
+            failures: 0,
+            deaths: VecDeque::with_capacity(LOOP_DEATHS),
+            is_looping: false,
+            has_process: false,
+            again: false,
+        }
     }
 
     /// Where it is.
@@ -134,49 +167,77 @@ impl Lifecycle {
     /// Takes in what happened, and says what shall be done.
     pub fn on(&mut self, event: Event) -> Vec<Effect> {
         use {Effect::*, State::*};
-        let start = [Spawn, WakeIn(self.policy.ready_within)];
+        self.has_process &= !matches!(event, Event::Exit(..));
         let (next, effects) = match (self.state, event) {
-            (Waiting | Stopped, Event::Start) | (Backoff(_), Event::Timeout) => {
-                (Starting, start.to_vec())
+            (Stopped, Event::Start) if self.has_process => {
+                self.again = true;
+                return vec![];
             }
-            (Starting, Event::Ready) if !self.policy.is_task => {
-                (Ready, vec![WakeIn(LONGEST_DELAY)])
+            (Waiting | Stopped, Event::Start) | (Backoff(_) | CrashLoop, Event::Timeout) => {
+                self.start(vec![])
             }
-            // The exit that follows is the failure.
-            (Starting, Event::Timeout) => (Starting, vec![Kill]),
+            (Starting, Event::Ready) => (Ready, vec![WakeIn(HEALTHY_AFTER)]),
             (Ready, Event::Timeout) => {
-                self.failures = 0;
-                (Ready, vec![])
+                self.forget_failures();
+                return vec![];
             }
-            (Starting, Event::Exit(Outcome::Success)) if self.policy.is_task => (Done, vec![Kill]),
+            (Starting | Failing, Event::Timeout) | (Starting | Ready, Event::Hung) => {
+                (Failing, vec![Kill, WakeIn(KILL_WITHIN)])
+            }
+            (Starting, Event::Exit(Outcome::Success, _)) if self.policy.is_task => {
+                (Done, vec![Kill])
+            }
             // With its main process goes whatever else that has left in the cgroup.
-            (Starting | Ready, Event::Exit(_)) => {
-                let delay = self.next_delay();
-                (Backoff(delay), vec![Kill, WakeIn(delay)])
+            (Starting | Ready | Failing, Event::Exit(_, at)) => {
+                let (state, delay) = self.died(at);
+                (state, vec![Kill, WakeIn(delay)])
             }
             (Starting | Ready, Event::Stop) => {
                 self.again = false;
                 (Stopping, vec![Terminate, WakeIn(self.policy.stop_within)])
             }
-            (Stopping, Event::Timeout) => (Killing, vec![Kill, WakeIn(KILL_WITHIN)]),
-            (Stopping | Killing, Event::Start | Event::Stop) => {
+            (Failing, Event::Stop) | (Stopping, Event::Timeout) => {
+                (Killing, vec![Kill, WakeIn(KILL_WITHIN)])
+            }
+            (Stopping | Killing, Event::Start | Event::Stop) | (Stopped, Event::Stop) => {
                 self.again = event == Event::Start;
                 return vec![];
             }
-            (Stopping | Killing, Event::Exit(_)) | (Killing, Event::Timeout) => {
-                if std::mem::take(&mut self.again) {
-                    (Starting, [vec![Kill], start.to_vec()].concat())
-                } else {
-                    (Stopped, vec![Kill])
-                }
+            (Stopping | Killing | Stopped, Event::Exit(..)) if self.again => self.start(vec![Kill]),
+            (Stopping | Killing, Event::Exit(..)) | (Killing, Event::Timeout) => {
+                (Stopped, vec![Kill])
             }
-            (Waiting | Backoff(_) | Done, Event::Stop) => (Stopped, vec![]),
+            (Waiting | Backoff(_) | CrashLoop | Done, Event::Stop) => (Stopped, vec![]),
             // Late or repeated: a timer that fired after the exit, a second stop.
-            (Waiting | Starting | Ready | Done | Backoff(_) | Stopping | Stopped, _)
-            | (Killing, Event::Ready) => return vec![],
+            _ => return vec![],
         };
         self.state = next;
         effects
+    }
+
+    fn start(&mut self, mut effects: Vec<Effect>) -> (State, Vec<Effect>) {
+        self.again = false;
+        self.has_process = true;
+        effects.extend([Effect::Spawn, Effect::WakeIn(self.policy.ready_within)]);
+        (State::Starting, effects)
+    }
+
+    fn forget_failures(&mut self) {
+        self.failures = 0;
+        self.is_looping = false;
+        self.deaths.clear();
+    }
+
+    /// Where a death leads, and how long until the next start.
+    fn died(&mut self, at: Moment) -> (State, Duration) {
+        self.deaths.push_back(at);
+        self.deaths.retain(|death| at.saturating_sub(*death) <= LOOP_WITHIN);
+        self.is_looping |= self.deaths.len() >= LOOP_DEATHS;
+        let delay = self.next_delay();
+        match self.is_looping {
+            true => (State::CrashLoop, LONGEST_DELAY),
+            false => (State::Backoff(delay), delay),
+        }
     }
 
     /// Doubles with each failure, up to [`LONGEST_DELAY`].
@@ -194,6 +255,10 @@ impl fmt::Display for State {
             State::Starting => write!(f, "starting"),
             State::Ready => write!(f, "ready"),
             State::Done => write!(f, "done"),
+            State::Failing => write!(f, "failing"),
+            State::CrashLoop => {
+                write!(f, "crash-loop, tried again in {} s", LONGEST_DELAY.as_secs())
+            }
             State::Backoff(delay) => write!(f, "backoff {:.1} s", delay.as_secs_f32()),
             State::Stopping => write!(f, "stopping"),
             State::Killing => write!(f, "killed"),

@@ -22,8 +22,12 @@
 //! | `network: eth0 10.0.2.15/24 via 10.0.2.2, dns 10.0.2.3, for 86400 s` | a lease is applied |
 //! | `network: eth0: lease lost` | it ran out, or was withdrawn |
 //! | `network: ready` | a lease, no interface, or 5 s: what waits for it may start |
-//! | `service NAME: STATE` | `starting`, `ready`, `done`, `backoff 0.5 s`, `stopping`, `killed`, `stopped` |
+//! | `service NAME: STATE` | `starting`, `ready`, `done`, `failing`, `backoff 0.5 s`, `crash-loop, tried again in 60 s`, `stopping`, `killed`, `stopped` |
 //! | `service NAME: ended: exit status 1`, `signal 9` | its main process is gone |
+//! | `service NAME: suspended by a signal` | it is killed, and started again |
+//! | `service NAME: gives no answer` | it is killed, and started again |
+//! | `service NAME: killed: out of the memory it may take` | it met its limit |
+//! | `service NAME: met its limit of N processes` | said once it has ended |
 //! | `service NAME: not ready in time` | it is killed, and tried again |
 //! | `service NAME: cannot exec /usr/bin/x: ENOENT: …` | or another step before that |
 //! | `service NAME: N lines not shown` | it prints too much |
@@ -95,6 +99,13 @@ pub fn write(priority: Priority, who: &str, text: impl Display) {
 /// A record for `/dev/kmsg`: a priority, then one line that holds nothing but text.
 fn record(priority: Priority, who: &str, text: impl Display) -> String {
     let mut line = format!("<{}>{who}: ", USER | priority as u8);
+    let _ = fmt::write(&mut OneLine(&mut line), format_args!("{text}"));
+    line
+}
+
+/// Text that holds no end of a line, and is not too long for one.
+pub fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
     let _ = fmt::write(&mut OneLine(&mut line), format_args!("{text}"));
     line
 }

@@ -20,6 +20,7 @@ use crate::clock::{self, Moment};
 use crate::dhcp::report::{Lease, MOST_SERVERS, Report};
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice};
+use crate::mounts::make_folder;
 use netlink::{Link, News};
 
 /// Services that wait for the network wait so long at most.
@@ -29,8 +30,11 @@ const LINKS: u32 = 1;
 /// Longer than any datagram of the kernel's.
 const DATAGRAM: usize = 32 * 1024;
 
-const RESOLV_CONF: &str = "/run/resolv.conf";
-const HOSTS: &str = "/run/hosts";
+/// Services see this folder, not the files in it: those are replaced, and a mounted file would stay
+/// the old one.
+pub const FOLDER: &str = "/run/net";
+const RESOLV_CONF: &str = "/run/net/resolv.conf";
+const HOSTS: &str = "/run/net/hosts";
 
 /// A child to start or stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -229,6 +233,7 @@ fn route_socket(groups: u32) -> Result<OwnedFd, Failure> {
 /// Writes the files that `/etc/resolv.conf` and `/etc/hosts` are links to. Both must exist before
 /// any service starts: there are resolvers that crash without.
 pub fn write_files(host: &str) -> Result<(), Failure> {
+    make_folder(FOLDER)?;
     replace(RESOLV_CONF, &resolv_conf([]))?;
     replace(HOSTS, &hosts(host))
 }

@@ -86,8 +86,10 @@ impl Lines {
 }
 
 /// How much may be shown: so many lines in each stretch of time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Throttle {
+    /// How many.
+    lines: u32,
     /// When the present stretch began.
     since: Moment,
     shown: u32,
@@ -104,8 +106,14 @@ pub enum Verdict {
 }
 
 impl Throttle {
+    /// What a person can still follow, or scroll through.
     const LINES: u32 = 200;
     const STRETCH: Duration = Duration::from_secs(5);
+
+    /// For so many lines.
+    pub fn of(lines: u32) -> Throttle {
+        Throttle { lines, since: Moment::ZERO, shown: 0, withheld: 0 }
+    }
 
     /// Asks for one line.
     pub fn ask(&mut self, now: Moment) -> Verdict {
@@ -113,12 +121,19 @@ impl Throttle {
             self.since = now;
             self.shown = 0;
         }
-        if self.shown >= Throttle::LINES {
+        if self.shown >= self.lines {
             self.withheld = self.withheld.saturating_add(1);
             return Verdict::Withhold;
         }
         self.shown += 1;
         Verdict::Show { withheld: std::mem::take(&mut self.withheld) }
+    }
+}
+
+impl Default for Throttle {
+    /// For the console.
+    fn default() -> Throttle {
+        Throttle::of(Throttle::LINES)
     }
 }
 

@@ -11,10 +11,10 @@ pub const AGAIN_IN: Duration = Duration::from_millis(100);
 /// On loopback the answer is there at once; only an overfull listener gives none.
 const ANSWER_WITHIN: Duration = Duration::from_millis(5);
 
-/// Looks once. [`Ready::Started`] is known from exec, not from here.
+/// Looks once. [`Ready::Started`] is known from exec, [`Ready::Notify`] from the service itself.
 pub fn is_ready(ready: &Ready) -> bool {
     match ready {
-        Ready::Started => false,
+        Ready::Started | Ready::Notify => false,
         Ready::Tcp(port) => accepts(*port),
         Ready::File(path) => Path::new(path).exists(),
     }

@@ -12,7 +12,7 @@ use crate::event_loop::EventLoop;
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{self, error, notice};
 use crate::network::{self, Network};
-use crate::{clock, modules, mounts, sysctl, volumes};
+use crate::{clock, jail, modules, mounts, sysctl, volumes};
 
 /// Comes back only with what went wrong before services could start.
 pub fn run() -> Failure {
@@ -36,6 +36,7 @@ fn serve() -> Result<End, Failure> {
     clock::not_before(appliance.clock)?;
     sethostname(&appliance.name).or_cannot(format_args!("set the name {}", appliance.name))?;
     network::write_files(&appliance.name)?;
+    jail::set_up()?;
     volumes::mount_all(&appliance.volumes)?;
     let event_loop = EventLoop::new(appliance.services, Network::new()?)?;
     Ok(event_loop.run())

@@ -27,6 +27,40 @@ pub fn fork(child: impl FnOnce() -> c_int) -> nix::Result<Pid> {
     }
 }
 
+/// As [`fork`]; the process is also known by a descriptor, which never comes to mean another one.
+///
+/// It is not born in its cgroup (CLONE_INTO_CGROUP): Linux 6.12 kills such a process at once if
+/// the group's `cgroup.kill` was ever used, comparing how often it was with its parent's group.
+pub fn fork_known(child: impl FnOnce() -> c_int) -> nix::Result<(Pid, OwnedFd)> {
+    let mut process: c_int = -1;
+    // SAFETY: all-zero bytes are a valid clone_args, which asks for nothing.
+    let mut arguments: libc::clone_args = unsafe { mem::zeroed() };
+    arguments.flags = libc::CLONE_PIDFD as u64;
+    arguments.pidfd = ptr::from_mut(&mut process).expose_provenance() as u64;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    let (size, arguments) = (mem::size_of::<libc::clone_args>(), ptr::from_mut(&mut arguments));
+    // SAFETY: without CLONE_VM the child has a copy of everything, its stack included, as after
+    // fork; no other thread exists that could hold a lock in it. The kernel writes the descriptor
+    // to `process`, which outlives the call. Neither nix nor libc has this call.
+    let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone3, arguments, size) })?;
+    if pid == 0 {
+        exit_now(child());
+    }
+    // SAFETY: the kernel has just opened it, for us alone.
+    let process = unsafe { OwnedFd::from_raw_fd(process) };
+    Ok((Pid::from_raw(pid as libc::pid_t), process))
+}
+
+/// Sends a signal to the process of a descriptor of [`fork_known`]'s.
+pub fn send_signal(process: BorrowedFd, signal: Signal) -> nix::Result<()> {
+    let (process, signal) = (process.as_raw_fd(), signal as c_int);
+    let information = ptr::null::<libc::siginfo_t>();
+    // SAFETY: takes numbers and a pointer that may be null. nix doesn't have it.
+    let sent =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process, signal, information, 0) };
+    Errno::result(sent).map(drop)
+}
+
 /// Ends this process at once: no destructor, no buffer is written.
 pub fn exit_now(status: c_int) -> ! {
     // SAFETY: takes a number and doesn't return. `std::process::exit` would run what the parent
@@ -107,6 +141,30 @@ pub fn drop_bounding_set() -> nix::Result<()> {
     Ok(())
 }
 
+/// A Landlock domain that restricts nothing but whom its processes reach: they can neither trace
+/// (nor look into by `/proc`) nor signal a process outside, whoever's it is, nor reach its abstract
+/// sockets.
+pub fn domain() -> nix::Result<OwnedFd> {
+    /// What access to files and ports is restricted, and which ways out are closed.
+    const ATTRIBUTES: [u64; 3] = [0, 0, SCOPE_ABSTRACT_SOCKETS | SCOPE_SIGNALS];
+    const SCOPE_ABSTRACT_SOCKETS: u64 = 1 << 0;
+    const SCOPE_SIGNALS: u64 = 1 << 1;
+    let (attributes, size) = (ATTRIBUTES.as_ptr(), mem::size_of_val(&ATTRIBUTES));
+    // SAFETY: the kernel reads `size` bytes of a live array, laid out as landlock_ruleset_attr is;
+    // a new descriptor is owned by nobody else. nix has none of Landlock.
+    unsafe {
+        let call = libc::syscall(libc::SYS_landlock_create_ruleset, attributes, size, 0);
+        Ok(OwnedFd::from_raw_fd(Errno::result(call)? as c_int))
+    }
+}
+
+/// Puts this process into a domain of [`domain`]'s, for ever. It must have given up privileges.
+pub fn enter_domain(domain: BorrowedFd) -> nix::Result<()> {
+    // SAFETY: takes numbers.
+    let call = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, domain.as_raw_fd(), 0) };
+    Errno::result(call).map(drop)
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -141,6 +199,18 @@ pub fn ended_child() -> nix::Result<Option<(Pid, Ending)>> {
     let is_exit = code == libc::CLD_EXITED;
     let ending = if is_exit { Ending::Exited(status) } else { Ending::Killed(status) };
     Ok((pid > 0).then(|| (Pid::from_raw(pid), ending)))
+}
+
+/// A child that a signal has stopped, told once. `None`: none has.
+pub fn stopped_child() -> Option<Pid> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WSTOPPED | libc::WNOHANG;
+    // SAFETY: as in [`ended_child`].
+    let pid = unsafe {
+        Errno::result(libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options)).ok()?;
+        info.assume_init().si_pid()
+    };
+    (pid > 0).then(|| Pid::from_raw(pid))
 }
 
 /// Takes an ended process off the kernel's table.
@@ -188,6 +258,22 @@ fn link_address(interface: u32, protocol: u16) -> libc::sockaddr_ll {
     address.sll_protocol = protocol.to_be();
     address.sll_ifindex = c_int::try_from(interface).unwrap_or(c_int::MAX);
     address
+}
+
+/// The number of the interface that a packet socket is bound to, and its hardware address, unless
+/// that isn't Ethernet's.
+pub fn interface_of(socket: impl AsFd) -> nix::Result<(u32, Option<[u8; 6]>)> {
+    let mut address = link_address(0, 0);
+    let mut length = LINK_ADDRESS;
+    let socket = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes at most `length` bytes, the size of `address`. nix refuses the
+    // answer, which is as short as the hardware address.
+    let done =
+        unsafe { libc::getsockname(socket, ptr::from_mut(&mut address).cast(), &raw mut length) };
+    Errno::result(done)?;
+    let is_ethernet = address.sll_hatype == libc::ARPHRD_ETHER && address.sll_halen == 6;
+    let mac = address.sll_addr.first_chunk().copied().filter(|_| is_ethernet);
+    Ok((address.sll_ifindex as u32, mac))
 }
 
 const LINK_ADDRESS: libc::socklen_t = mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t;

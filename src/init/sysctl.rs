@@ -11,6 +11,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("kernel/panic_on_oops", "1"),
     ("kernel/hung_task_timeout_secs", "600"),
     ("kernel/hung_task_panic", "1"),
+    // A service that took too much memory is named; a list of all processes helps nobody.
+    ("vm/oom_dump_tasks", "0"),
     // What services have no use for, an intruder hasn't either.
     ("kernel/kptr_restrict", "2"),
     ("kernel/dmesg_restrict", "1"),

@@ -1,23 +1,27 @@
 //! The hands of one service: its process, what it prints, its timers. What they shall do is decided
 //! in [`crate::lifecycle`].
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use appliance::service::{Kind, Ready, Service};
-use nix::sys::signal::{Signal, kill};
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::cgroup::Cgroup;
-use crate::clock::Moment;
+use crate::clock::{self, Moment};
 use crate::dhcp;
 use crate::failure::{Failure, OrCannot as _};
+use crate::journal::Journal;
 use crate::launch::{Launch, Streams};
 use crate::lifecycle::Policy;
 use crate::log::{self, Priority, error, warning};
+use crate::mounts::make_folder;
+use crate::notify::Notices;
 use crate::output::{Output, Throttle, Verdict};
-use crate::volumes::make_folder_of;
+use crate::pulse::Pulse;
 use crate::{probe, sys};
 
 /// One service's.
@@ -28,13 +32,26 @@ pub struct Worker {
     cgroup: Cgroup,
     output: Output,
     throttle: Throttle,
+    journal: Journal,
     /// Only a DHCP child has it.
     dhcp: Option<Dhcp>,
-    pid: Option<Pid>,
+    process: Option<Process>,
+    /// Only one that notifies has it.
+    notices: Option<Notices>,
     /// Open until exec.
     trouble: Option<OwnedFd>,
     wake_at: Option<Moment>,
     probe_at: Option<Moment>,
+    /// Only one that is to be asked has it.
+    pulse: Option<Pulse>,
+}
+
+/// Its main process.
+#[derive(Debug)]
+struct Process {
+    pid: Pid,
+    /// What signals are sent to.
+    handle: OwnedFd,
 }
 
 /// What a DHCP child has besides.
@@ -59,14 +76,17 @@ impl Worker {
         let what = format_args!("prepare service {}", service.name);
         Ok(Worker {
             launch: Launch::new(&service)?,
-            cgroup: Cgroup::make(&service.name)?,
+            cgroup: Cgroup::make(&service.name, service.limits)?,
+            notices: Notices::of(&service)?,
             output: Output::new().or_cannot(what)?,
             throttle: Throttle::default(),
+            journal: Journal::of(&service.name),
             dhcp: None,
-            pid: None,
+            process: None,
             trouble: None,
             wake_at: None,
             probe_at: None,
+            pulse: service.alive.clone().map(Pulse::of),
             service,
         })
     }
@@ -95,12 +115,14 @@ impl Worker {
 
     /// Its process, while there is one.
     pub fn pid(&self) -> Option<Pid> {
-        self.pid
+        self.process.as_ref().map(|process| process.pid)
     }
 
-    /// The next moment at which [`Worker::is_overdue`] or [`Worker::is_ready`] is worth asking.
+    /// The next moment at which [`Worker::is_overdue`], [`Worker::is_ready`] or [`Worker::is_hung`]
+    /// is worth asking.
     pub fn deadline(&self) -> Option<Moment> {
-        self.wake_at.into_iter().chain(self.probe_at).min()
+        let pulse = self.pulse.as_ref().and_then(Pulse::deadline);
+        self.wake_at.into_iter().chain(self.probe_at).chain(pulse).min()
     }
 
     /// Starts its process.
@@ -121,9 +143,10 @@ impl Worker {
             output: self.dhcp.as_ref().map_or(&self.output, |dhcp| &dhcp.reports).writer(),
             errors: self.output.writer(),
         };
-        let door = self.cgroup.door().or_cannot(what)?;
-        let started = self.launch.start(streams, &door).or_cannot(what)?;
-        self.pid = Some(started.pid);
+        let cgroup = self.cgroup.open()?;
+        self.notices.iter().for_each(Notices::forget);
+        let started = self.launch.start(streams, &cgroup).or_cannot(what)?;
+        self.process = Some(Process { pid: started.pid, handle: started.process });
         self.trouble = Some(started.trouble);
         self.probe_at = self.is_probed().then(|| now + probe::AGAIN_IN);
         Ok(Start::Running)
@@ -136,6 +159,7 @@ impl Worker {
     }
 
     fn make_runtime_folders(&self) -> Result<(), Failure> {
+        const RUNTIME_SIZE: &str = "size=16m,nr_inodes=4k";
         let user = &self.service.user;
         self.service.runtime.iter().try_for_each(|path| {
             let what = format_args!("make folder {path}");
@@ -144,7 +168,15 @@ impl Worker {
             if folder.parent() != Some(Path::new("/run")) {
                 return Err(Failure::new(what, "it isn't directly in /run"));
             }
-            make_folder_of(folder, 0o750, user.uid, user.gid).or_cannot(what)
+            if fs::symlink_metadata(folder).is_ok() {
+                return Ok(());
+            }
+            // Memory of its own: what it fills is not all of `/run`.
+            let options = format!("mode=0750,uid={},gid={},{RUNTIME_SIZE}", user.uid, user.gid);
+            make_folder(folder)?;
+            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+            mount(Some("tmpfs"), folder, Some("tmpfs"), flags, Some(options.as_str()))
+                .or_cannot(what)
         })
     }
 
@@ -163,12 +195,13 @@ impl Worker {
         matches!(self.service.kind, Kind::Daemon { ready: Ready::Started, .. })
     }
 
-    /// Asks it to end.
+    /// Asks it to end; one that was stopped couldn't listen.
     pub fn terminate(&self) {
-        if let Some(pid) = self.pid
-            && let Err(errno) = kill(pid, Signal::SIGTERM)
-        {
-            warning!("service {}: cannot stop it: {errno}", self.name());
+        let Some(process) = &self.process else { return };
+        for signal in [Signal::SIGTERM, Signal::SIGCONT] {
+            if let Err(errno) = sys::send_signal(process.handle.as_fd(), signal) {
+                warning!("service {}: cannot stop it: {errno}", self.name());
+            }
         }
     }
 
@@ -176,7 +209,8 @@ impl Worker {
     pub fn kill(&self) {
         if let Err(error) = self.cgroup.kill() {
             warning!("service {}: cannot kill its cgroup: {error}", self.name());
-            let _ = self.pid.map(|pid| kill(pid, Signal::SIGKILL));
+            let process = self.process.as_ref().map(|process| process.handle.as_fd());
+            let _ = process.map(|process| sys::send_signal(process, Signal::SIGKILL));
         }
     }
 
@@ -201,12 +235,46 @@ impl Worker {
         is_ready
     }
 
+    /// Where it may say that it is ready.
+    pub fn notices(&self) -> Option<BorrowedFd<'_>> {
+        self.notices.as_ref().map(Notices::as_fd)
+    }
+
+    /// It said something: that it is ready?
+    pub fn on_notice(&self) -> bool {
+        self.notices.as_ref().is_some_and(Notices::say_ready)
+    }
+
+    /// It serves: from now on it is asked whether it still does.
+    pub fn on_ready(&mut self, now: Moment) {
+        self.pulse.iter_mut().for_each(|pulse| pulse.begin(now));
+    }
+
+    /// Where it may answer.
+    pub fn answer(&self) -> Option<BorrowedFd<'_>> {
+        self.pulse.as_ref().and_then(Pulse::answer)
+    }
+
+    /// It answered.
+    pub fn on_answer(&mut self, now: Moment) {
+        self.pulse.iter_mut().for_each(|pulse| pulse.on_answer(now));
+    }
+
+    /// Has it left a question without an answer?
+    pub fn is_hung(&mut self, now: Moment) -> bool {
+        self.pulse.as_mut().is_some_and(|pulse| pulse.is_hung(now))
+    }
+
     /// Its process has been reaped.
     pub fn on_exit(&mut self, now: Moment) {
         // What kept it from exec may not have been read yet.
         self.on_exec();
-        self.pid = None;
+        for incident in self.cgroup.incidents() {
+            warning!("service {}: {incident}", self.name());
+        }
+        self.process = None;
         self.probe_at = None;
+        self.pulse.iter_mut().for_each(Pulse::end);
         let last = self.output.finish();
         self.show(last, now);
     }
@@ -222,15 +290,24 @@ impl Worker {
         self.show(lines, now);
     }
 
+    /// All of it is remembered; as much of it as a person can read goes to the console.
     fn show(&mut self, lines: Vec<String>, now: Moment) {
-        let name = &self.service.name;
+        let (name, date) = (&self.service.name, clock::date());
         for line in lines {
+            self.journal.add(now, date, Priority::Notice as u8, &line);
             let Verdict::Show { withheld } = self.throttle.ask(now) else { continue };
             if withheld > 0 {
                 warning!("service {name}: {withheld} lines not shown");
             }
             log::write(Priority::Notice, name, line);
         }
+        self.journal.flush(date);
+    }
+
+    /// What it printed.
+    #[allow(dead_code, reason = "for the control socket")]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Its interface came back under another number.
@@ -254,7 +331,7 @@ impl Worker {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use appliance::service::{Millis, User};
+    use appliance::service::{Limits, Millis, User};
     use std::collections::BTreeMap;
 
     pub fn service(name: &str) -> Service {
@@ -265,7 +342,10 @@ pub mod tests {
             env: BTreeMap::new(),
             after: vec![],
             kind: Kind::Task { creates: None, done_within: Millis(1) },
+            alive: None,
             runtime: vec![],
+            grants: BTreeMap::new(),
+            limits: Limits::default(),
             open_files: 1024,
             stop_within: Millis(1),
         }

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -30,12 +29,10 @@ pub fn run(interface: &str) {
 
 fn serve(interface: &str) -> Result<Infallible, Failure> {
     let socket = sys::standard_input();
-    let mac = parse_mac(&read(interface, "address")?)
-        .ok_or("it is none of Ethernet")
-        .or_cannot(format_args!("use the hardware address of {interface}"))?;
-    let index = read(interface, "ifindex")?
-        .parse()
-        .or_cannot(format_args!("understand the number of {interface}"))?;
+    // The child's jail has no /sys; its socket knows which interface it is bound to.
+    let what = format_args!("use the hardware address of {interface}");
+    let (index, mac) = sys::interface_of(&socket).or_cannot(what)?;
+    let mac = mac.ok_or("it is none of Ethernet").or_cannot(what)?;
     let host = gethostname().ok().and_then(|host| host.into_string().ok()).unwrap_or_default();
     let mut client = Client::new(mac, host, random()?);
     loop {
@@ -78,34 +75,9 @@ fn next(socket: &OwnedFd, client: &mut Client) -> Result<Vec<Action>, Failure> {
     Ok(answer.map_or(vec![], |answer| client.on_answer(clock::now(), &answer)))
 }
 
-fn read(interface: &str, attribute: &str) -> Result<String, Failure> {
-    let path: PathBuf = ["/sys/class/net", interface, attribute].iter().collect();
-    let text = fs::read_to_string(&path).or_cannot(format_args!("read {}", path.display()))?;
-    Ok(text.trim_end().to_owned())
-}
-
 fn random() -> Result<u32, Failure> {
     let mut bytes = [0; 4];
     let done = fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     done.or_cannot("read /dev/urandom")?;
     Ok(u32::from_ne_bytes(bytes))
-}
-
-fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let bytes: Vec<u8> =
-        text.split(':').map(|hex| u8::from_str_radix(hex, 16).ok()).collect::<Option<_>>()?;
-    bytes.try_into().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hardware_address_is_six_bytes() {
-        assert_eq!(parse_mac("52:54:00:12:34:56"), Some([0x52, 0x54, 0, 0x12, 0x34, 0x56]));
-        for text in ["", "52:54:00:12:34", "52:54:00:12:34:56:78", "x:54:00:12:34:56"] {
-            assert_eq!(parse_mac(text), None, "{text}");
-        }
-    }
 }
