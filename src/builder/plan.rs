@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use appliance::boot::{self, Volume};
+use appliance::boot::{self, Data, Import, Volume};
 use appliance::hash::Digest;
 use appliance::service::{self, Kind, Millis, Ready, Service, User};
 use serde::Serialize;
 
+use crate::data;
 use crate::glob::Glob;
 use crate::layer::{Kernel, LayerFolder, ReadyEntry, ServiceEntry};
 use crate::quantity::{AbsolutePath, Name, Owner, Span};
@@ -39,6 +40,10 @@ pub struct Plan {
     pub services: Vec<Service>,
     /// What outlives a boot, by path.
     pub volumes: Vec<Volume>,
+    /// What makes the file system that these are on.
+    pub data: Option<Data>,
+    /// What is taken over from the seed partition.
+    pub seed: Vec<Import>,
     /// The one layer's kernel.
     pub kernel: Kernel,
 }
@@ -64,10 +69,13 @@ impl Plan {
         let wants = resolve_wants(recipe, &layers)?;
         let users = resolve_users(&layers)?;
         check_owners(&layers, &users)?;
+        let volumes = resolve_volumes(&layers, &users)?;
         Ok(Plan {
             roots: resolve_roots(recipe, &layers),
             services: resolve_services(&layers, &users)?,
-            volumes: resolve_volumes(&layers, &users)?,
+            data: data::programs(&layers)?,
+            seed: data::imports(&layers, &users, &volumes)?,
+            volumes,
             kernel: the_kernel(&layers)?,
             wants,
             users,
