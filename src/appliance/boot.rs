@@ -43,8 +43,14 @@ pub struct Appliance {
     pub clock: u64,
     /// File names in [`ROOT_MODULES`], in load order.
     pub modules: Vec<String>,
+    /// What makes and checks the data's file system. Without it, volumes are in memory.
+    #[serde(default)]
+    pub data: Option<Data>,
     /// Directories that outlive a boot (and an upgrade).
     pub volumes: Vec<Volume>,
+    /// What is taken over from the seed partition.
+    #[serde(default)]
+    pub seed: Vec<Import>,
     /// In start order: each comes after all it waits for.
     pub services: Vec<Service>,
 }
@@ -56,6 +62,33 @@ pub struct Volume {
     /// Absolute; an empty directory in the root.
     pub path: String,
     /// Permission bits.
+    pub mode: u32,
+    /// Owner, by number.
+    pub uid: u32,
+    /// Group, by number.
+    pub gid: u32,
+}
+
+/// Programs of e2fsprogs, by their absolute paths.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// `mke2fs`.
+    pub make: String,
+    /// `e2fsck`.
+    pub check: String,
+}
+
+/// Files that the operator puts on the seed partition and that belong on a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Import {
+    /// A file's name, or a folder's and a slash: then all files directly in it. Capitals or not
+    /// makes no difference, as on a FAT.
+    pub from: String,
+    /// Where it goes: a path on a volume; a folder's and a slash where `from` is one.
+    pub to: String,
+    /// Permission bits of the files.
     pub mode: u32,
     /// Owner, by number.
     pub uid: u32,

@@ -3,10 +3,12 @@
 //! Formats: UEFI specification 2.10, chapter 5 (GPT, protective MBR, mixed-endian GUIDs); partition
 //! types from the Discoverable Partitions Specification (UAPI.2). Sectors are 512 bytes.
 
-use std::fmt;
 use std::ops::RangeInclusive;
 
-use sha2::{Digest as _, Sha256};
+pub mod completion;
+mod guid;
+
+pub use guid::Guid;
 
 /// Bytes in a sector.
 pub const SECTOR: u64 = 512;
@@ -19,64 +21,10 @@ const ENTRY: usize = 128;
 /// Sectors taken by the entries.
 const ENTRY_SECTORS: u64 = (ENTRIES * ENTRY) as u64 / SECTOR;
 const HEADER: usize = 92;
+/// Bytes of the backup table: entries and header.
+const TAIL: usize = ENTRIES * ENTRY + SECTOR as usize;
 const SIGNATURE: &[u8; 8] = b"EFI PART";
 const REVISION: u32 = 0x0001_0000;
-
-/// A GUID, held in the order of its text.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Guid(pub u128);
-
-impl Guid {
-    /// EFI system partition.
-    pub const ESP: Guid = Guid(0xc12a7328_f81f_11d2_ba4b_00a0c93ec93b);
-    /// Root file system of x86-64.
-    pub const ROOT_X86_64: Guid = Guid(0x4f68bce3_e8cd_4db1_96e7_fbcaf984b709);
-    /// Root file system of 64-bit ARM.
-    pub const ROOT_ARM64: Guid = Guid(0xb921b045_1df0_41c3_af44_4c6f280d3fae);
-    /// Basic data: what every desktop shows.
-    pub const BASIC_DATA: Guid = Guid(0xebd0a0a2_b9e5_4433_87c0_68b6b72699c7);
-
-    /// A GUID that follows from `name` alone (version 8, custom: a truncated SHA-256), so that
-    /// the same recipe always gives the same image.
-    pub fn derived(name: &str) -> Guid {
-        let digest = Sha256::digest(name.as_bytes());
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&digest[..16]);
-        let version_and_variant =
-            u128::from_be_bytes(bytes) & !(0xf << 76 | 0x3 << 62) | (0x8 << 76 | 0x2 << 62);
-        Guid(version_and_variant)
-    }
-
-    /// As it stands on disk: the first three fields little-endian, the rest as they are.
-    pub fn to_disk(self) -> [u8; 16] {
-        let mut bytes = self.0.to_be_bytes();
-        bytes[..4].reverse();
-        bytes[4..6].reverse();
-        bytes[6..8].reverse();
-        bytes
-    }
-
-    fn from_disk(mut bytes: [u8; 16]) -> Guid {
-        bytes[..4].reverse();
-        bytes[4..6].reverse();
-        bytes[6..8].reverse();
-        Guid(u128::from_be_bytes(bytes))
-    }
-}
-
-impl fmt::Display for Guid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hex = format!("{:032x}", self.0);
-        let (a, b, c, d, e) = (&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
-        write!(f, "{a}-{b}-{c}-{d}-{e}")
-    }
-}
-
-impl fmt::Debug for Guid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Guid({self})")
-    }
-}
 
 /// One partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,14 +96,20 @@ pub enum Error {
     /// Legal, perhaps, but nothing that Stele writes.
     #[error("the partition table has {0} entries of {1} bytes, not 128 of 128")]
     Shape(u32, u32),
-    /// An entry ends before it starts, or leaves the disk.
-    #[error("partition {0} lies at sectors {1} to {2}, outside the disk")]
+    /// An entry ends before it starts, or leaves what partitions may use.
+    #[error("partition {0} lies at sectors {1} to {2}, where none may")]
     Outside(usize, u64, u64),
+    /// An empty entry, and one that isn't behind it.
+    #[error("the partition table's entry {0} is empty, but a later one isn't")]
+    Hole(usize),
+    /// The entries are in neither bank.
+    #[error("the partition table's entries start at sector {0}, not 2 or 34")]
+    Place(u64),
 }
 
 /// First sector that is no longer usable on a disk of `disk_sectors`: the backup table begins.
 pub fn end_of_usable(disk_sectors: u64) -> u64 {
-    disk_sectors - 1 - ENTRY_SECTORS
+    disk_sectors.saturating_sub(1 + ENTRY_SECTORS)
 }
 
 impl Table {
@@ -180,35 +134,21 @@ impl Table {
     /// Reads the primary table. `disk` is the disk's beginning, at least its first 66 sectors.
     pub fn parse(disk: &[u8]) -> Result<Table, Error> {
         let header = disk.get(512..1024).ok_or(Error::Short)?;
-        if &header[..8] != SIGNATURE {
-            return Err(Error::Missing);
+        let header = Header::parse(header)?;
+        let entries = header.entries_at.checked_mul(SECTOR).ok_or(Error::Short)?;
+        let disk_sectors = header.other.checked_add(1).ok_or(Error::Short)?;
+        header.table(disk, entries, disk_sectors)
+    }
+
+    /// Reads the backup table of a disk of `disk_sectors`. `tail` is its last 33 sectors.
+    pub fn parse_backup(tail: &[u8], disk_sectors: u64) -> Result<Table, Error> {
+        let header = tail.get(ENTRIES * ENTRY..TAIL).ok_or(Error::Short)?;
+        let header = Header::parse(header)?;
+        let start = end_of_usable(disk_sectors);
+        if header.entries_at != start {
+            return Err(Error::Place(header.entries_at));
         }
-        let mut unsummed = header[..HEADER].to_vec();
-        unsummed[16..20].fill(0);
-        if crc32(&unsummed) != u32_at(header, 16) {
-            return Err(Error::HeaderChecksum);
-        }
-        let (count, size) = (u32_at(header, 80), u32_at(header, 84));
-        if (count as usize, size as usize) != (ENTRIES, ENTRY) {
-            return Err(Error::Shape(count, size));
-        }
-        let start = usize::try_from(u64_at(header, 72))
-            .ok()
-            .and_then(|sector| sector.checked_mul(SECTOR as usize))
-            .ok_or(Error::Short)?;
-        let end = start.checked_add(ENTRIES * ENTRY).ok_or(Error::Short)?;
-        let entries = disk.get(start..end).ok_or(Error::Short)?;
-        if crc32(entries) != u32_at(header, 88) {
-            return Err(Error::EntriesChecksum);
-        }
-        let disk_sectors = u64_at(header, 32).checked_add(1).ok_or(Error::Short)?;
-        let partitions = entries
-            .chunks(ENTRY)
-            .enumerate()
-            .filter(|(_, entry)| entry[..16] != [0; 16])
-            .map(|(index, entry)| parse_entry(index, entry, disk_sectors))
-            .collect::<Result<_, _>>()?;
-        Ok(Table { disk: guid_at(header, 56), disk_sectors, partitions })
+        header.table(tail, 0, disk_sectors)
     }
 
     /// The partition of this name, if there is one.
@@ -258,9 +198,65 @@ impl Table {
     }
 }
 
+/// What a header says that isn't fixed.
+struct Header {
+    disk: Guid,
+    /// The sector of the other header.
+    other: u64,
+    entries_at: u64,
+    entries_checksum: u32,
+}
+
+impl Header {
+    /// Of a sector.
+    fn parse(header: &[u8]) -> Result<Header, Error> {
+        if header.len() < HEADER || &header[..8] != SIGNATURE {
+            return Err(Error::Missing);
+        }
+        let mut unsummed = header[..HEADER].to_vec();
+        unsummed[16..20].fill(0);
+        if crc32(&unsummed) != u32_at(header, 16) {
+            return Err(Error::HeaderChecksum);
+        }
+        let (count, size) = (u32_at(header, 80), u32_at(header, 84));
+        if (count as usize, size as usize) != (ENTRIES, ENTRY) {
+            return Err(Error::Shape(count, size));
+        }
+        Ok(Header {
+            disk: guid_at(header, 56),
+            other: u64_at(header, 32),
+            entries_at: u64_at(header, 72),
+            entries_checksum: u32_at(header, 88),
+        })
+    }
+
+    /// The table whose entries stand at byte `start` of `bytes`.
+    fn table(&self, bytes: &[u8], start: u64, disk_sectors: u64) -> Result<Table, Error> {
+        let start = usize::try_from(start).map_err(|_| Error::Short)?;
+        let end = start.checked_add(ENTRIES * ENTRY).ok_or(Error::Short)?;
+        let entries = bytes.get(start..end).ok_or(Error::Short)?;
+        if crc32(entries) != self.entries_checksum {
+            return Err(Error::EntriesChecksum);
+        }
+        let is_empty = |entry: &[u8]| entry[..16] == [0; 16];
+        let entries: Vec<&[u8]> = entries.chunks(ENTRY).collect();
+        let used = entries.iter().rposition(|entry| !is_empty(entry)).map_or(0, |last| last + 1);
+        let used = &entries[..used];
+        if let Some(hole) = used.iter().position(|entry| is_empty(entry)) {
+            return Err(Error::Hole(hole + 1));
+        }
+        let partitions = used
+            .iter()
+            .enumerate()
+            .map(|(index, entry)| parse_entry(index, entry, disk_sectors))
+            .collect::<Result<_, _>>()?;
+        Ok(Table { disk: self.disk, disk_sectors, partitions })
+    }
+}
+
 fn parse_entry(index: usize, entry: &[u8], disk_sectors: u64) -> Result<Partition, Error> {
     let (first, last) = (u64_at(entry, 32), u64_at(entry, 40));
-    if first > last || last >= disk_sectors {
+    if first > last || first < FIRST_USABLE || last >= end_of_usable(disk_sectors) {
         return Err(Error::Outside(index + 1, first, last));
     }
     let units = entry[56..128].chunks(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
@@ -287,10 +283,25 @@ fn protective_mbr(disk_sectors: u64) -> Vec<u8> {
 
 /// CRC-32 as GPT wants it (ISO 3309, reflected, polynomial 0xedb88320).
 fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1)))
-    })
+    !bytes.iter().fold(!0, |crc: u32, byte| CRC[usize::from(crc as u8 ^ byte)] ^ (crc >> 8))
 }
+
+/// The CRC of each byte.
+const CRC: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = (crc >> 1) ^ (0xedb8_8320 * (crc & 1));
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
@@ -350,15 +361,6 @@ mod tests {
         assert_eq!(flipped(1024 + 3), Err(Error::EntriesChecksum));
         assert_eq!(Table::parse(&good[..2000]), Err(Error::Short));
         assert_eq!(Table::parse(&[0; 33792]), Err(Error::Missing));
-    }
-
-    #[test]
-    fn a_guid_is_written_as_its_text_says() {
-        assert_eq!(Guid::ESP.to_string(), "c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
-        assert_eq!(Guid::from_disk(Guid::ESP.to_disk()), Guid::ESP);
-        let derived = Guid::derived("x").to_string();
-        assert_eq!(&derived[14..15], "8", "{derived}");
-        assert!("89ab".contains(&derived[19..20]), "{derived}");
     }
 
     #[test]

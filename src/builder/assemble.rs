@@ -54,7 +54,7 @@ pub fn assemble(plan: &Plan, lock: &Lock, store: &Store, init: Arc<[u8]>) -> Res
     tree.add(OS_RELEASE, built(os_release(plan)))?;
     tree.add("/etc/os-release", built_link("../usr/lib/os-release"))?;
     add_volumes(&mut tree, plan)?;
-    check_services(&tree, plan)?;
+    check_programs(&tree, plan)?;
     check_copyrights(&tree, lock)?;
     check_links(&tree, plan)?;
     let loaded = globs(plan, |layer| &layer.layer.loaded)?;
@@ -271,7 +271,9 @@ fn appliance(plan: &Plan, lock: &Lock, boot: &Boot) -> Result<String> {
         version: recipe.version.to_string(),
         clock: lock.clock.seconds(),
         modules: boot.root.clone(),
+        data: plan.data.clone(),
         volumes: plan.volumes.clone(),
+        seed: plan.seed.clone(),
         services: plan.services.clone(),
     };
     Ok(serde_json::to_string_pretty(&appliance)? + "\n")
@@ -289,14 +291,19 @@ fn os_release(plan: &Plan) -> String {
     )
 }
 
-fn check_services(tree: &Tree, plan: &Plan) -> Result<()> {
-    for service in &plan.services {
+fn check_programs(tree: &Tree, plan: &Plan) -> Result<()> {
+    let services = plan.services.iter().map(|service| {
         let program = service.run.first().map(String::as_str).unwrap_or_default();
+        (format!("run service {}", service.name), program)
+    });
+    let data = plan.data.iter().flat_map(|data| [&data.make, &data.check]);
+    let data = data.map(|program| ("keep data".to_owned(), program.as_str()));
+    for (what, program) in services.chain(data) {
         let found = tree.resolve(program).ok().and_then(|path| tree.get(path));
         match found {
             Some(Entry { kind: Kind::File(_), mode, .. }) if mode & 0o111 != 0 => {}
-            Some(_) => bail!("cannot run service {}: {program} is no program", service.name),
-            None => bail!("cannot run service {}: there is no {program}", service.name),
+            Some(_) => bail!("cannot {what}: {program} is no program"),
+            None => bail!("cannot {what}: there is no {program}"),
         }
     }
     Ok(())

@@ -40,6 +40,11 @@ pub struct Layer {
     /// Directories that outlive a boot.
     #[serde(default)]
     pub volumes: BTreeMap<AbsolutePath, VolumeEntry>,
+    /// What makes and checks the file system that these are on.
+    pub data: Option<DataEntry>,
+    /// Files of the seed partition (a folder's name ends in a slash), and where they go.
+    #[serde(default)]
+    pub seed: BTreeMap<String, SeedEntry>,
     /// What runs.
     #[serde(default)]
     pub services: BTreeMap<Name, ServiceEntry>,
@@ -156,6 +161,29 @@ pub struct VolumeEntry {
     /// Whose it is.
     pub owner: Owner,
     /// Permission bits.
+    pub mode: Mode,
+}
+
+/// The programs of e2fsprogs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataEntry {
+    /// `mke2fs`.
+    pub make: AbsolutePath,
+    /// `e2fsck`.
+    pub check: AbsolutePath,
+}
+
+/// Where a file of the seed partition goes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeedEntry {
+    /// A path on a volume; for a folder, one that ends in a slash.
+    pub to: String,
+    /// Whose it is there.
+    #[serde(default = "Owner::root")]
+    pub owner: Owner,
+    /// Permission bits there.
     pub mode: Mode,
 }
 

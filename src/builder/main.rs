@@ -4,6 +4,7 @@ mod architecture;
 mod archive;
 mod assemble;
 mod compression;
+mod data;
 mod deb;
 mod document;
 mod elf;

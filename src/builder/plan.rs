@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use appliance::boot::{self, Volume};
+use appliance::boot::{self, Data, Import, Volume};
 use appliance::hash::Digest;
 use appliance::service::{Service, User};
 use serde::Serialize;
 
+use crate::data;
 use crate::glob::Glob;
 use crate::layer::{Kernel, LayerFolder};
 use crate::quantity::{Name, Owner};
@@ -36,6 +37,10 @@ pub struct Plan {
     pub services: Vec<Service>,
     /// What outlives a boot, by path.
     pub volumes: Vec<Volume>,
+    /// What makes the file system that these are on.
+    pub data: Option<Data>,
+    /// What is taken over from the seed partition.
+    pub seed: Vec<Import>,
     /// The one layer's kernel.
     pub kernel: Kernel,
 }
@@ -65,6 +70,8 @@ impl Plan {
         Ok(Plan {
             roots: resolve_roots(recipe, &layers),
             services: services::resolve(&layers, &users, &volumes)?,
+            data: data::programs(&layers)?,
+            seed: data::imports(&layers, &users, &volumes)?,
             volumes,
             kernel: the_kernel(&layers)?,
             wants,

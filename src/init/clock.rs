@@ -25,14 +25,14 @@ pub fn date() -> Duration {
 }
 
 /// Sets the date to `earliest` (seconds since 1970) if it is before: a machine whose clock battery
-/// is dead must still find certificates valid.
-pub fn not_before(earliest: u64) -> Result<(), Failure> {
+/// is dead must still find certificates valid. `whose` says where that time comes from.
+pub fn not_before(earliest: u64, whose: &str) -> Result<(), Failure> {
     let earliest = Duration::from_secs(earliest);
     let date = Duration::from(ClockId::CLOCK_REALTIME.now().or_cannot("read the clock")?);
     if date >= earliest {
         return Ok(());
     }
-    notice!("root: clock set from {} to {} s, the build's", date.as_secs(), earliest.as_secs());
+    notice!("root: clock set from {} to {} s, {whose}", date.as_secs(), earliest.as_secs());
     let earliest = TimeSpec::from_duration(earliest);
     ClockId::CLOCK_REALTIME.set_time(earliest).or_cannot("set the clock")
 }

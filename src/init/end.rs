@@ -15,10 +15,9 @@ use nix::sys::reboot::{RebootMode, reboot, set_cad_enabled};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, sync};
 
-use crate::clock;
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice, warning};
-use crate::sys;
+use crate::{clock, keep, sys};
 
 /// How long the last words stay on the console.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -60,7 +59,7 @@ pub fn arm(log: BorrowedFd<'static>) -> Result<(), Failure> {
 /// This boot has failed: says why, and reboots. A loader that counts tries then counts one.
 pub fn fail(failure: &Failure) -> ! {
     error!("{failure}; rebooting");
-    write_out();
+    write_out(|| {});
     sleep(PAUSE);
     restart(RebootMode::RB_AUTOBOOT)
 }
@@ -69,7 +68,7 @@ pub fn fail(failure: &Failure) -> ! {
 pub fn finish(end: End) -> ! {
     let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
     wait_until_alone(GONE_WITHIN);
-    write_out();
+    write_out(keep::save_all);
     unmount_all();
     match end {
         End::PowerOff => {
@@ -106,9 +105,11 @@ fn wait_until_alone(within: Duration) {
     warning!("some processes did not end");
 }
 
-/// Writes all that is in memory to the disks: in a child, which may hang on them.
-fn write_out() {
+/// Writes all that is in memory to the disks, after what `last` adds to that: in a child, which
+/// may hang on them.
+fn write_out(last: fn()) {
     let written = sys::fork(|| {
+        last();
         sync();
         0
     });

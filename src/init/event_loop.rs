@@ -19,6 +19,7 @@ use nix::unistd::Pid;
 use crate::clock::{self, Moment};
 use crate::end::End;
 use crate::failure::{Failure, OrCannot as _};
+use crate::keep::Hourly;
 use crate::kernel_log::KernelLog;
 use crate::lifecycle::{Effect, Event, Outcome, State};
 use crate::log::{detail, error, notice, warning};
@@ -52,6 +53,7 @@ pub struct EventLoop {
     orphans: Throttle,
     /// What happened while an order was carried out.
     happened: VecDeque<(Id, Event)>,
+    hourly: Hourly,
 }
 
 /// Something to read from.
@@ -89,6 +91,7 @@ impl EventLoop {
             end: None,
             orphans: Throttle::default(),
             happened: VecDeque::new(),
+            hourly: Hourly::default(),
         };
         for service in services {
             this.add(Worker::new(service)?);
@@ -210,6 +213,7 @@ impl EventLoop {
     /// Whatever is due.
     fn on_time(&mut self) {
         let now = clock::now();
+        self.hourly.on_time(now);
         if !self.is_network_ready && self.network.is_ready(now) {
             self.is_network_ready = true;
             notice!("network: ready");

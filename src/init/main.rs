@@ -12,6 +12,7 @@
 
 mod cgroup;
 mod clock;
+mod data;
 mod dhcp;
 mod end;
 mod event_loop;
@@ -20,6 +21,7 @@ mod initrd;
 mod jail;
 mod journal;
 mod kernel_log;
+mod keep;
 mod launch;
 mod lifecycle;
 mod log;
@@ -31,12 +33,15 @@ mod output;
 mod power_button;
 mod probe;
 mod pulse;
+mod random;
 mod root;
+mod seed;
 mod slot;
 mod supervisor;
 mod switch_root;
 mod sys;
 mod sysctl;
+mod tool;
 mod verity;
 mod volumes;
 mod worker;
@@ -63,7 +68,9 @@ fn main() {
 #[cfg(test)]
 mod tests {
     /// What decides is apart from what does: these look at nothing but their arguments.
-    const PURE: [(&str, &str); 5] = [
+    const PURE: [(&str, &str); 7] = [
+        ("data/content.rs", include_str!("data/content.rs")),
+        ("seed/choice.rs", include_str!("seed/choice.rs")),
         ("lifecycle.rs", include_str!("lifecycle.rs")),
         ("supervisor.rs", include_str!("supervisor.rs")),
         ("dhcp/client.rs", include_str!("dhcp/client.rs")),

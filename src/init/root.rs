@@ -12,7 +12,7 @@ use crate::event_loop::EventLoop;
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{self, error, notice};
 use crate::network::{self, Network};
-use crate::{clock, jail, modules, mounts, sysctl, volumes};
+use crate::{clock, data, jail, keep, modules, mounts, random, seed, sysctl, volumes};
 
 /// Comes back only with what went wrong before services could start.
 pub fn run() -> Failure {
@@ -33,11 +33,11 @@ fn serve() -> Result<End, Failure> {
     cgroup::set_up()?;
     load_modules(&appliance.modules);
     sysctl::apply();
-    clock::not_before(appliance.clock)?;
+    clock::not_before(appliance.clock, "the build's")?;
     sethostname(&appliance.name).or_cannot(format_args!("set the name {}", appliance.name))?;
     network::write_files(&appliance.name)?;
     jail::set_up()?;
-    volumes::mount_all(&appliance.volumes)?;
+    open_data(&appliance)?;
     let event_loop = EventLoop::new(appliance.services, Network::new()?)?;
     Ok(event_loop.run())
 }
@@ -45,6 +45,24 @@ fn serve() -> Result<End, Failure> {
 fn read() -> Result<Appliance, Failure> {
     let text = fs::read(APPLIANCE_FILE).or_cannot(format_args!("read {APPLIANCE_FILE}"))?;
     serde_json::from_slice(&text).or_cannot(format_args!("understand {APPLIANCE_FILE}"))
+}
+
+/// Mounts the data and the volumes on it, and everything that comes from there.
+fn open_data(appliance: &Appliance) -> Result<(), Failure> {
+    let Some(programs) = &appliance.data else {
+        volumes::mount_memory()?;
+        volumes::mount_all(&appliance.volumes)?;
+        notice!("root: {} volumes in memory", appliance.volumes.len());
+        return keep::identify(false);
+    };
+    let data = data::open(programs)?;
+    random::try_seed();
+    keep::restore_clock(appliance.clock)?;
+    keep::identify(true)?;
+    volumes::mount_all(&appliance.volumes)?;
+    notice!("root: {} volumes on the data", appliance.volumes.len());
+    seed::import(&data, &appliance.seed);
+    Ok(())
 }
 
 /// A machine without this or that device is still an appliance; what is missing is told.

@@ -245,6 +245,79 @@ pub fn has_key(device: &File, key: u16) -> bool {
     length >= 0 && byte & (1 << (key % 8)) != 0
 }
 
+/// What the kernel shall know of a partition, which a table on the disk may not (yet) say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionChange {
+    /// There is one that it didn't know.
+    Add = 1,
+    /// One that it knows has another length.
+    Resize = 3,
+}
+
+/// Tells the kernel of partition `number` of `disk`; `offset` and `length` are in bytes.
+pub fn change_partition(
+    disk: &File,
+    change: PartitionChange,
+    number: u32,
+    offset: u64,
+    length: u64,
+) -> nix::Result<()> {
+    /// `struct blkpg_partition` and `struct blkpg_ioctl_arg` of `linux/blkpg.h`.
+    #[repr(C)]
+    struct Partition {
+        start: i64,
+        length: i64,
+        number: c_int,
+        names: [u8; 128],
+    }
+    #[repr(C)]
+    struct Argument {
+        operation: c_int,
+        flags: c_int,
+        length: c_int,
+        partition: *mut Partition,
+    }
+    const BLKPG: libc::c_ulong = 0x1269;
+    let mut partition = Partition {
+        start: i64::try_from(offset).map_err(|_| Errno::EINVAL)?,
+        length: i64::try_from(length).map_err(|_| Errno::EINVAL)?,
+        number: c_int::try_from(number).map_err(|_| Errno::EINVAL)?,
+        names: [0; 128],
+    };
+    let length = mem::size_of::<Partition>() as c_int;
+    let (operation, partition) = (change as c_int, ptr::from_mut(&mut partition));
+    let argument = Argument { operation, flags: 0, length, partition };
+    // SAFETY: both structs are laid out as the kernel reads them, and live during the call. nix
+    // doesn't have it.
+    let done = unsafe { libc::ioctl(disk.as_raw_fd(), BLKPG as _, ptr::from_ref(&argument)) };
+    Errno::result(done).map(drop)
+}
+
+/// Lets the ext4 that is mounted at `place` have so many blocks.
+pub fn resize_ext4(place: &File, blocks: u64) -> nix::Result<()> {
+    let request = nix::request_code_write!(b'f', 16, mem::size_of::<u64>());
+    // SAFETY: EXT4_IOC_RESIZE_FS reads one u64. nix doesn't have it.
+    let done = unsafe { libc::ioctl(place.as_raw_fd(), request as _, ptr::from_ref(&blocks)) };
+    Errno::result(done).map(drop)
+}
+
+/// Mixes `seed` into the kernel's random numbers and lets it count for so many bits.
+pub fn credit_entropy(random: &File, seed: &[u8; 512], bits: u16) -> nix::Result<()> {
+    /// `struct rand_pool_info` of `linux/random.h`.
+    #[repr(C)]
+    struct Pool {
+        bits: c_int,
+        length: c_int,
+        seed: [u8; 512],
+    }
+    let pool = Pool { bits: bits.into(), length: 512, seed: *seed };
+    let request = nix::request_code_write!(b'R', 3, 2 * mem::size_of::<c_int>());
+    // SAFETY: RNDADDENTROPY reads the two numbers and then `length` bytes, all of `pool`. nix
+    // doesn't have it.
+    let done = unsafe { libc::ioctl(random.as_raw_fd(), request as _, ptr::from_ref(&pool)) };
+    Errno::result(done).map(drop)
+}
+
 /// Standard input, which a child of ours was given as its socket.
 pub fn standard_input() -> OwnedFd {
     // SAFETY: descriptor 0 is open (std sees to that) and nothing else in this program uses it.

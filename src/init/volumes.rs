@@ -1,6 +1,4 @@
 //! Directories that outlive a boot, each mounted at its path in the read-only root.
-//!
-//! For now what stands in the data partition's place is memory.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -10,24 +8,26 @@ use std::path::{Component, Path, PathBuf};
 use appliance::boot::Volume;
 use nix::mount::{MsFlags, mount};
 
+use crate::data::{AT, BARE};
 use crate::failure::{Failure, OrCannot as _};
-use crate::log::notice;
 
-/// Where the data file system is mounted. Nobody but root gets in here; services meet their
-/// volumes at the volumes' own paths.
-const DATA: &str = "/run/stele/data";
-const BARE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
+/// Where they are in the data.
+const FOLDER: &str = "volumes";
 /// How much of the memory may become data.
 const IN_MEMORY: &str = "mode=0700,size=50%";
 
-/// Mounts the data and every volume.
+/// Memory in the place of a data partition: for an appliance that keeps nothing.
+pub fn mount_memory() -> Result<(), Failure> {
+    fs::create_dir_all(AT).or_cannot(format_args!("make folder {AT}"))?;
+    mount(Some("tmpfs"), AT, Some("tmpfs"), BARE, Some(IN_MEMORY))
+        .or_cannot(format_args!("mount memory at {AT}"))
+}
+
+/// Mounts every volume; the data must be.
 pub fn mount_all(volumes: &[Volume]) -> Result<(), Failure> {
-    fs::create_dir_all(DATA).or_cannot(format_args!("make folder {DATA}"))?;
-    mount(Some("tmpfs"), DATA, Some("tmpfs"), BARE, Some(IN_MEMORY))
-        .or_cannot(format_args!("mount memory at {DATA}"))?;
-    volumes.iter().try_for_each(mount_one)?;
-    notice!("root: {} volumes in memory", volumes.len());
-    Ok(())
+    // Whatever the file system's own top looks like.
+    fs::set_permissions(AT, Permissions::from_mode(0o700)).or_cannot("close the data to others")?;
+    volumes.iter().try_for_each(mount_one)
 }
 
 fn mount_one(volume: &Volume) -> Result<(), Failure> {
@@ -47,7 +47,8 @@ fn mount_one(volume: &Volume) -> Result<(), Failure> {
 fn place_of(path: &Path) -> Option<PathBuf> {
     let inside = path.strip_prefix("/").ok()?;
     let is_plain = inside.components().all(|part| matches!(part, Component::Normal(_)));
-    (is_plain && inside.components().next().is_some()).then(|| Path::new(DATA).join(inside))
+    (is_plain && inside.components().next().is_some())
+        .then(|| Path::new(AT).join(FOLDER).join(inside))
 }
 
 /// Makes a folder, unless it is there, and gives it an owner and a mode.
@@ -64,7 +65,7 @@ mod tests {
     #[test]
     fn a_volume_has_its_place_in_the_data() {
         for (path, place) in [
-            ("/var/lib/prosody", Some("/run/stele/data/var/lib/prosody")),
+            ("/var/lib/prosody", Some("/run/stele/data/volumes/var/lib/prosody")),
             ("/etc/../etc/prosody", None),
             ("var/lib", None),
             ("/", None),
