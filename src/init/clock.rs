@@ -18,6 +18,12 @@ pub fn now() -> Moment {
     ClockId::CLOCK_MONOTONIC.now().map(Duration::from).unwrap_or_default()
 }
 
+/// The date: since 1970.
+pub fn date() -> Duration {
+    // As above. Before 1970 is 1970.
+    ClockId::CLOCK_REALTIME.now().map(Duration::from).unwrap_or_default()
+}
+
 /// Sets the date to `earliest` (seconds since 1970) if it is before: a machine whose clock battery
 /// is dead must still find certificates valid.
 pub fn not_before(earliest: u64) -> Result<(), Failure> {

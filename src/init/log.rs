@@ -27,8 +27,10 @@
 //! | `service NAME: not ready in time` | it is killed, and tried again |
 //! | `service NAME: cannot exec /usr/bin/x: ENOENT: …` | or another step before that |
 //! | `service NAME: N lines not shown` | it prints too much |
-//! | `system: power off (power button)` | or `reboot (Ctrl-Alt-Del)`: services are stopped |
-//! | `system: services stopped` | |
+//! | `service NAME: restart (control)` | somebody asked for it |
+//! | `control: user N may not ask` | somebody without any right knocked |
+//! | `system: power off (power button)` | or `reboot (Ctrl-Alt-Del)`, `(control)`: services are stopped |
+//! | `system: services stopped` | or `system: services not stopped in time`, after 50 s |
 //! | `system: powers off`, `system: reboots` | the last line of an orderly end |
 //! | `cannot …: …; rebooting` | a failure that ends this boot |
 //! | `internal error: …; rebooting`, `fatal signal: …; rebooting` | a bug |

@@ -12,6 +12,7 @@
 
 mod cgroup;
 mod clock;
+mod control;
 mod dhcp;
 mod end;
 mod event_loop;
@@ -48,6 +49,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["dhcp", interface] => dhcp::child::run(interface),
+        ["control", request] => control::client::run(request),
         _ => {
             eprintln!("stele-init is PID 1 of an appliance; nobody else runs it");
             std::process::exit(2)
@@ -58,7 +60,8 @@ fn main() {
 #[cfg(test)]
 mod tests {
     /// What decides is apart from what does: these look at nothing but their arguments.
-    const PURE: [(&str, &str); 5] = [
+    const PURE: [(&str, &str); 6] = [
+        ("control.rs", include_str!("control.rs")),
         ("lifecycle.rs", include_str!("lifecycle.rs")),
         ("supervisor.rs", include_str!("supervisor.rs")),
         ("dhcp/client.rs", include_str!("dhcp/client.rs")),

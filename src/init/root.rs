@@ -12,7 +12,7 @@ use crate::event_loop::EventLoop;
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{self, error, notice};
 use crate::network::{self, Network};
-use crate::{clock, modules, mounts, sysctl, volumes};
+use crate::{clock, modules, mounts, power_button, sysctl, volumes};
 
 /// Comes back only with what went wrong before services could start.
 pub fn run() -> Failure {
@@ -32,12 +32,14 @@ fn serve() -> Result<End, Failure> {
     mounts::rest()?;
     cgroup::set_up()?;
     load_modules(&appliance.modules);
+    // As early as there are any: what is pressed meanwhile waits in them.
+    let buttons = power_button::find();
     sysctl::apply();
     clock::not_before(appliance.clock)?;
     sethostname(&appliance.name).or_cannot(format_args!("set the name {}", appliance.name))?;
     network::write_files(&appliance.name)?;
     volumes::mount_all(&appliance.volumes)?;
-    let event_loop = EventLoop::new(appliance.services, Network::new()?)?;
+    let event_loop = EventLoop::new(appliance, Network::new()?, buttons)?;
     Ok(event_loop.run())
 }
 
