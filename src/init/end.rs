@@ -18,7 +18,7 @@ use nix::unistd::{Pid, sync};
 use crate::clock;
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice, warning};
-use crate::sys;
+use crate::{sys, watchdog};
 
 /// How long the last words stay on the console.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -81,11 +81,13 @@ pub fn fail(failure: &Failure) -> ! {
 
 /// Ends an orderly boot, whose services have stopped.
 pub fn finish(end: End) -> ! {
+    watchdog::bite_after(watchdog::LONG);
     let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
     if !wait_until_alone(GONE_WITHIN) {
         warning!("some processes did not end");
     }
     write_out();
+    watchdog::feed();
     if !in_child(UNMOUNTED_WITHIN, unmount_all) {
         error!("cannot unmount the disks in time");
     }
@@ -102,6 +104,8 @@ pub fn finish(end: End) -> ! {
 }
 
 fn restart(mode: RebootMode) -> ! {
+    // The last time: should the kernel hang from here on, it bites.
+    watchdog::feed();
     let errno = match reboot(mode) {
         Ok(never) => match never {},
         Err(errno) => errno,

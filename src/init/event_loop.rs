@@ -29,6 +29,7 @@ use crate::network::Network;
 use crate::output::Throttle;
 use crate::power_button::PowerButton;
 use crate::supervisor::{Id, Supervisor};
+use crate::watchdog;
 use crate::worker::Worker;
 
 /// What services name that wait for the network.
@@ -61,6 +62,8 @@ pub struct EventLoop {
     signals: SignalFd,
     buttons: Vec<PowerButton>,
     end: Option<Ending>,
+    /// When the watchdog is due to be fed.
+    feed_at: Moment,
     /// How often orphans may be mentioned.
     orphans: Throttle,
     /// What happened while an order was carried out.
@@ -112,6 +115,7 @@ impl EventLoop {
             signals,
             buttons,
             end: None,
+            feed_at: Moment::ZERO,
             orphans: Throttle::default(),
             happened: VecDeque::new(),
         };
@@ -131,14 +135,25 @@ impl EventLoop {
             let orders = self.supervisor.start();
             self.obey(orders);
         }
+        watchdog::bite_after(watchdog::SHORT);
         loop {
             if let Some(end) = self.has_ended() {
                 return end;
             }
+            self.feed();
             for source in self.wait() {
                 self.on(source);
             }
             self.on_time();
+        }
+    }
+
+    /// A turn is done: that, and nothing else, feeds the watchdog.
+    fn feed(&mut self) {
+        let now = clock::now();
+        if now >= self.feed_at {
+            watchdog::feed();
+            self.feed_at = now + watchdog::FED_EVERY;
         }
     }
 
@@ -210,6 +225,7 @@ impl EventLoop {
             (!self.is_network_ready).then(|| self.network.deadline()),
             self.door.as_ref().and_then(|door| door.deadline(now)),
             self.end.map(|ending| ending.by),
+            watchdog::is_armed().then_some(self.feed_at),
         ];
         let workers = self.workers.iter().filter_map(Worker::deadline);
         let next = workers.chain(others.into_iter().flatten()).min();

@@ -10,11 +10,13 @@
 //! | line | said when |
 //! |---|---|
 //! | `initrd: starts` | the kernel has handed over |
+//! | `initrd: watchdog NAME armed` | a hang resets the machine from here on |
 //! | `initrd: N modules loaded` | |
 //! | `initrd: slot found on vda2` | this partition holds the pinned root |
 //! | `initrd: root HASH opened` | it is mounted; dm-verity checks every read |
 //! | `initrd: hands over to the root` | next is exec there |
 //! | `root: NAME VERSION starts` | |
+//! | `root: the watchdog ended the boot before this one` | something hung |
 //! | `root: clock set from N to N s, the build's` | the clock was behind the build |
 //! | `root: N volumes in memory` | |
 //! | `root: starts N services` | the supervisor runs |

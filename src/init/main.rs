@@ -35,6 +35,7 @@ mod sys;
 mod sysctl;
 mod verity;
 mod volumes;
+mod watchdog;
 mod worker;
 
 fn main() {

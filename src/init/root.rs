@@ -12,7 +12,7 @@ use crate::event_loop::EventLoop;
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{self, error, notice};
 use crate::network::{self, Network};
-use crate::{clock, modules, mounts, power_button, sysctl, volumes};
+use crate::{clock, modules, mounts, power_button, sysctl, volumes, watchdog};
 
 /// Comes back only with what went wrong before services could start.
 pub fn run() -> Failure {
@@ -26,6 +26,7 @@ fn serve() -> Result<End, Failure> {
     let log = log::open()?;
     end::arm(log)?;
     log::show_notices();
+    watchdog::take_over();
     umask(Mode::from_bits_truncate(0o022));
     let appliance = read()?;
     notice!("root: {} {} starts", appliance.name, appliance.version);
@@ -39,6 +40,7 @@ fn serve() -> Result<End, Failure> {
     sethostname(&appliance.name).or_cannot(format_args!("set the name {}", appliance.name))?;
     network::write_files(&appliance.name)?;
     volumes::mount_all(&appliance.volumes)?;
+    watchdog::feed();
     let event_loop = EventLoop::new(appliance, Network::new()?, buttons)?;
     Ok(event_loop.run())
 }

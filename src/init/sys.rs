@@ -181,6 +181,26 @@ pub fn standard_input() -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(0) }
 }
 
+/// A descriptor that the program before exec left open for this one; `None`: it didn't. To be asked
+/// once for each number.
+pub fn inherited(number: c_int) -> Option<OwnedFd> {
+    // SAFETY: F_GETFD only looks whether the descriptor is open. If so, it was opened before this
+    // program began: such numbers are too high for the kernel to give out by itself, and the caller
+    // asks once, so that nobody else owns it.
+    unsafe {
+        Errno::result(libc::fcntl(number, libc::F_GETFD)).ok()?;
+        Some(OwnedFd::from_raw_fd(number))
+    }
+}
+
+/// Sets after how many seconds without food a watchdog bites.
+pub fn set_watchdog_timeout(device: &File, seconds: c_int) -> nix::Result<()> {
+    let mut seconds = seconds;
+    let request = nix::request_code_readwrite!(b'W', 6, mem::size_of::<c_int>());
+    // SAFETY: WDIOC_SETTIMEOUT reads and writes one int, which lives through the call.
+    Errno::result(unsafe { libc::ioctl(device.as_raw_fd(), request, &mut seconds) }).map(drop)
+}
+
 fn link_address(interface: u32, protocol: u16) -> libc::sockaddr_ll {
     // SAFETY: all-zero bytes are a valid sockaddr_ll.
     let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
