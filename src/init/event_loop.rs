@@ -6,6 +6,7 @@ mod happenings;
 mod network;
 mod orders;
 mod requests;
+mod time;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -29,6 +30,7 @@ use crate::network::Network;
 use crate::output::Throttle;
 use crate::power_button::PowerButton;
 use crate::supervisor::{Id, Supervisor};
+use crate::time::keeper::Keeper;
 use crate::watchdog;
 use crate::worker::Worker;
 
@@ -59,6 +61,9 @@ pub struct EventLoop {
     is_network_ready: bool,
     /// The DHCP child of an interface, by its name.
     dhcp: BTreeMap<String, Id>,
+    keeper: Keeper,
+    /// The child that asks a time server, once there was one to ask.
+    time: Option<Id>,
     signals: SignalFd,
     buttons: Vec<PowerButton>,
     end: Option<Ending>,
@@ -112,6 +117,8 @@ impl EventLoop {
             network,
             is_network_ready: false,
             dhcp: BTreeMap::new(),
+            keeper: Keeper::default(),
+            time: None,
             signals,
             buttons,
             end: None,
@@ -239,11 +246,7 @@ impl EventLoop {
         let now = clock::now();
         match source {
             Source::Signals => self.on_signals(),
-            Source::Links => {
-                for wish in self.network.read() {
-                    self.grant(wish);
-                }
-            }
+            Source::Links => self.on_links(),
             Source::Button(index) => self.on_button(index),
             Source::Output(id) => self.with(id, |worker| worker.on_output(now)),
             Source::Exec(id) => {
@@ -253,12 +256,7 @@ impl EventLoop {
                     self.tell(id, Event::Ready);
                 }
             }
-            Source::Reports(id) => {
-                let reports = self.workers.get_mut(id.0).and_then(Worker::on_reports);
-                if let Some((interface, lines)) = reports {
-                    lines.iter().for_each(|line| self.network.apply(interface, line));
-                }
-            }
+            Source::Reports(id) => self.on_reports(id),
             Source::Callers => self.on_callers(),
             Source::Caller(key) => self.on_request(key),
         }

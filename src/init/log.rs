@@ -24,6 +24,10 @@
 //! | `network: eth0 10.0.2.15/24 via 10.0.2.2, dns 10.0.2.3, for 86400 s` | a lease is applied |
 //! | `network: eth0: lease lost` | it ran out, or was withdrawn |
 //! | `network: ready` | a lease, no interface, or 5 s: what waits for it may start |
+//! | `time: clock set from N to N s` | a server knows better |
+//! | `time: synced to 10.0.2.4` | for the first time in this boot |
+//! | `time: 10.0.2.4 gives none` | it is silent, or wants no queries; the next is asked |
+//! | `time: not set by N s: …` | that would be before the floor, or decades ahead |
 //! | `service NAME: STATE` | `starting`, `ready`, `done`, `backoff 0.5 s`, `stopping`, `killed`, `stopped` |
 //! | `service NAME: ended: exit status 1`, `signal 9` | its main process is gone |
 //! | `service NAME: not ready in time` | it is killed, and tried again |

@@ -33,6 +33,7 @@ mod supervisor;
 mod switch_root;
 mod sys;
 mod sysctl;
+mod time;
 mod verity;
 mod volumes;
 mod watchdog;
@@ -50,6 +51,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["dhcp", interface] => dhcp::child::run(interface),
+        ["time", floor] => time::child::run(floor),
         ["control", request] => control::client::run(request),
         _ => {
             eprintln!("stele-init is PID 1 of an appliance; nobody else runs it");
@@ -61,12 +63,15 @@ fn main() {
 #[cfg(test)]
 mod tests {
     /// What decides is apart from what does: these look at nothing but their arguments.
-    const PURE: [(&str, &str); 6] = [
+    const PURE: [(&str, &str); 9] = [
         ("control.rs", include_str!("control.rs")),
         ("lifecycle.rs", include_str!("lifecycle.rs")),
         ("supervisor.rs", include_str!("supervisor.rs")),
         ("dhcp/client.rs", include_str!("dhcp/client.rs")),
         ("dhcp/message.rs", include_str!("dhcp/message.rs")),
+        ("time/client.rs", include_str!("time/client.rs")),
+        ("time/keeper.rs", include_str!("time/keeper.rs")),
+        ("time/message.rs", include_str!("time/message.rs")),
         ("network/netlink.rs", include_str!("network/netlink.rs")),
     ];
 

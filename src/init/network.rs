@@ -7,7 +7,7 @@ mod netlink;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -199,6 +199,17 @@ impl Network {
         leases.chain(ipv6.lines().filter_map(ipv6_address)).collect()
     }
 
+    /// The time servers of all leases, each once.
+    pub fn time_servers(&self) -> Vec<Ipv4Addr> {
+        let mut servers = vec![];
+        for server in self.leases.values().flat_map(|lease| &lease.time) {
+            if !servers.contains(server) {
+                servers.push(*server);
+            }
+        }
+        servers
+    }
+
     fn list(&self) -> nix::Result<()> {
         send(self.news.as_raw_fd(), &netlink::list_links(), MsgFlags::empty()).map(drop)
     }
@@ -328,6 +339,7 @@ mod tests {
             prefix: 24,
             router: Some([10, 0, 2, 2].into()),
             dns: dns.iter().map(|&server| server.into()).collect(),
+            time: vec![],
             seconds: 60,
         };
         let leases = [lease(&[[1, 1, 1, 1], [2, 2, 2, 2]]), lease(&[[3, 3, 3, 3], [4, 4, 4, 4]])];

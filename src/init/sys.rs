@@ -201,6 +201,29 @@ pub fn set_watchdog_timeout(device: &File, seconds: c_int) -> nix::Result<()> {
     Errno::result(unsafe { libc::ioctl(device.as_raw_fd(), request, &mut seconds) }).map(drop)
 }
 
+/// Has the date gain so many microseconds (or lose them), 500 in each second.
+pub fn slew_clock(micros: i64) -> nix::Result<()> {
+    adjust_clock(|change| {
+        change.modes = libc::ADJ_OFFSET_SINGLESHOT;
+        change.offset = micros;
+    })
+}
+
+/// Tells the kernel that the date is right: it then keeps the machine's battery clock right, too,
+/// until nobody has told so for some hours.
+pub fn trust_clock() -> nix::Result<()> {
+    adjust_clock(|change| change.modes = libc::ADJ_STATUS | libc::ADJ_MAXERROR | libc::ADJ_ESTERROR)
+}
+
+fn adjust_clock(change: impl FnOnce(&mut libc::timex)) -> nix::Result<()> {
+    // SAFETY: all-zero bytes are a valid timex, which says "no change".
+    let mut timex: libc::timex = unsafe { mem::zeroed() };
+    change(&mut timex);
+    // SAFETY: the kernel reads and writes one timex, which lives through the call. nix doesn't
+    // have it.
+    Errno::result(unsafe { libc::adjtimex(&mut timex) }).map(drop)
+}
+
 fn link_address(interface: u32, protocol: u16) -> libc::sockaddr_ll {
     // SAFETY: all-zero bytes are a valid sockaddr_ll.
     let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };

@@ -56,7 +56,8 @@ impl EventLoop {
     }
 
     fn machine(&self) -> Machine {
-        let states = (0..self.workers.len()).map(|index| self.supervisor.state(Id(index)));
+        // The appliance's own: init's children come and go with the network.
+        let states = (0..self.users.len()).map(|index| self.supervisor.state(Id(index)));
         Machine {
             name: self.name.clone(),
             version: self.version.clone(),
@@ -64,7 +65,7 @@ impl EventLoop {
             phase: phase(self.end.is_some(), states),
             services: self.services(),
             addresses: self.network.addresses(),
-            clock: ClockState { date: clock::date().as_secs(), is_synced: false },
+            clock: ClockState { date: clock::date().as_secs(), is_synced: self.keeper.is_synced() },
             last_failure: None,
         }
     }
