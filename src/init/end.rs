@@ -18,7 +18,7 @@ use nix::unistd::{Pid, sync};
 use crate::clock;
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice, warning};
-use crate::{sys, watchdog};
+use crate::{last_failure, sys, watchdog};
 
 /// How long the last words stay on the console.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -64,6 +64,7 @@ pub fn arm(log: BorrowedFd<'static>) -> Result<(), Failure> {
     signals().thread_block().or_cannot("block signals")?;
     panic::set_hook(Box::new(|bug| {
         error!("internal error: {bug}; rebooting");
+        last_failure::keep(format_args!("internal error: {bug}"));
         sleep(PAUSE);
         restart(RebootMode::RB_AUTOBOOT)
     }));
@@ -74,6 +75,7 @@ pub fn arm(log: BorrowedFd<'static>) -> Result<(), Failure> {
 /// This boot has failed: says why, and reboots. A loader that counts tries then counts one.
 pub fn fail(failure: &Failure) -> ! {
     error!("{failure}; rebooting");
+    last_failure::keep(failure);
     write_out();
     sleep(PAUSE);
     restart(RebootMode::RB_AUTOBOOT)
@@ -137,7 +139,7 @@ fn write_out() {
 }
 
 /// Does this in a child, which may hang on a disk that died; PID 1 must not. True: it is done.
-fn in_child(within: Duration, act: impl FnOnce()) -> bool {
+pub fn in_child(within: Duration, act: impl FnOnce()) -> bool {
     let child = sys::fork(|| {
         act();
         0

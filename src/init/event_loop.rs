@@ -15,7 +15,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use appliance::boot::Appliance;
-use appliance::control::CONTROL_SOCKET;
+use appliance::control::{CONTROL_SOCKET, Phase};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -31,8 +31,8 @@ use crate::output::Throttle;
 use crate::power_button::PowerButton;
 use crate::supervisor::{Id, Supervisor};
 use crate::time::keeper::Keeper;
-use crate::watchdog;
 use crate::worker::Worker;
+use crate::{last_failure, watchdog};
 
 /// What services name that wait for the network.
 const NETWORK: &str = "network";
@@ -138,6 +138,7 @@ impl EventLoop {
         self.on_signals();
         (0..self.buttons.len()).rev().for_each(|index| self.on_button(index));
         if self.end.is_none() {
+            last_failure::reached(Phase::Running);
             notice!("root: starts {} services", self.workers.len());
             let orders = self.supervisor.start();
             self.obey(orders);
@@ -170,6 +171,7 @@ impl EventLoop {
             notice!("system: services stopped");
         } else if clock::now() >= by {
             error!("system: services not stopped in time");
+            last_failure::keep("services not stopped in time");
         } else {
             return None;
         }
@@ -292,6 +294,7 @@ impl EventLoop {
     fn end(&mut self, end: End, why: &str) {
         if self.end.is_none() {
             notice!("system: {end} ({why})");
+            last_failure::reached(Phase::Ending);
             self.end = Some(Ending { end, by: clock::now() + end::SERVICES_WITHIN });
             let orders = self.supervisor.end();
             self.obey(orders);

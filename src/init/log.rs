@@ -16,7 +16,7 @@
 //! | `initrd: root HASH opened` | it is mounted; dm-verity checks every read |
 //! | `initrd: hands over to the root` | next is exec there |
 //! | `root: NAME VERSION starts` | |
-//! | `root: the watchdog ended the boot before this one` | something hung |
+//! | `root: the last boot failed (phase running): …` | why the one before ended; its console follows, quietly |
 //! | `root: clock set from N to N s, the build's` | the clock was behind the build |
 //! | `root: N volumes in memory` | |
 //! | `root: starts N services` | the supervisor runs |

@@ -18,6 +18,7 @@ mod end;
 mod event_loop;
 mod failure;
 mod initrd;
+mod last_failure;
 mod launch;
 mod lifecycle;
 mod log;

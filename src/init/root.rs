@@ -3,6 +3,7 @@
 use std::fs;
 
 use appliance::boot::{APPLIANCE_FILE, Appliance, ROOT_MODULES};
+use appliance::control::Phase;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::sethostname;
 
@@ -12,7 +13,7 @@ use crate::event_loop::EventLoop;
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{self, error, notice};
 use crate::network::{self, Network};
-use crate::{clock, modules, mounts, power_button, sysctl, volumes, watchdog};
+use crate::{clock, last_failure, modules, mounts, power_button, sysctl, volumes, watchdog};
 
 /// Comes back only with what went wrong before services could start.
 pub fn run() -> Failure {
@@ -27,6 +28,7 @@ fn serve() -> Result<End, Failure> {
     end::arm(log)?;
     log::show_notices();
     watchdog::take_over();
+    last_failure::reached(Phase::Setup);
     umask(Mode::from_bits_truncate(0o022));
     let appliance = read()?;
     notice!("root: {} {} starts", appliance.name, appliance.version);
@@ -40,6 +42,7 @@ fn serve() -> Result<End, Failure> {
     sethostname(&appliance.name).or_cannot(format_args!("set the name {}", appliance.name))?;
     network::write_files(&appliance.name)?;
     volumes::mount_all(&appliance.volumes)?;
+    last_failure::take();
     watchdog::feed();
     let event_loop = EventLoop::new(appliance, Network::new()?, buttons)?;
     Ok(event_loop.run())

@@ -314,7 +314,7 @@ pub fn reboot_on_fatal_signals(log: BorrowedFd<'static>) -> nix::Result<()> {
         SigSet::all(),
     );
     // SAFETY: the stack lives for ever and is used for nothing else; the handler calls only what is
-    // safe in one (write, nanosleep, reboot).
+    // safe in one (write, fork, open, nanosleep, reboot).
     unsafe {
         Errno::result(libc::sigaltstack(&stack, ptr::null_mut()))?;
         for fault in FAULTS {
@@ -324,19 +324,40 @@ pub fn reboot_on_fatal_signals(log: BorrowedFd<'static>) -> nix::Result<()> {
     Ok(())
 }
 
+/// Where [`crate::last_failure`] looks for them, and what they can be.
+const ON_DISK: &CStr = c"/run/stele/data/last-failure";
+/// See [`ON_DISK`]: a `LastFailure` each.
+pub const LAST_WORDS_ON_DISK: [&CStr; 5] = [
+    c"{\"when\":null,\"phase\":null,\"reason\":\"fatal signal: segmentation fault\"}",
+    c"{\"when\":null,\"phase\":null,\"reason\":\"fatal signal: bus error\"}",
+    c"{\"when\":null,\"phase\":null,\"reason\":\"fatal signal: illegal instruction\"}",
+    c"{\"when\":null,\"phase\":null,\"reason\":\"fatal signal: abort\"}",
+    c"{\"when\":null,\"phase\":null,\"reason\":\"fatal signal\"}",
+];
+
 extern "C" fn fatal_signal(signal: c_int) {
-    let words: &CStr = match signal {
-        libc::SIGSEGV => c"<11>stele-init: fatal signal: segmentation fault; rebooting\n",
-        libc::SIGBUS => c"<11>stele-init: fatal signal: bus error; rebooting\n",
-        libc::SIGILL => c"<11>stele-init: fatal signal: illegal instruction; rebooting\n",
-        libc::SIGABRT => c"<11>stele-init: fatal signal: abort; rebooting\n",
-        _ => c"<11>stele-init: fatal signal; rebooting\n",
+    let [segv, bus, ill, abort, other] = LAST_WORDS_ON_DISK;
+    let (words, on_disk): (&CStr, &CStr) = match signal {
+        libc::SIGSEGV => (c"<11>stele-init: fatal signal: segmentation fault; rebooting\n", segv),
+        libc::SIGBUS => (c"<11>stele-init: fatal signal: bus error; rebooting\n", bus),
+        libc::SIGILL => (c"<11>stele-init: fatal signal: illegal instruction; rebooting\n", ill),
+        libc::SIGABRT => (c"<11>stele-init: fatal signal: abort; rebooting\n", abort),
+        _ => (c"<11>stele-init: fatal signal; rebooting\n", other),
     };
+    const FLAGS: c_int =
+        libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_SYNC | libc::O_NOFOLLOW;
+    let mode: libc::mode_t = 0o600;
     let log = LAST_WORDS.load(Ordering::Relaxed);
     let pause = libc::timespec { tv_sec: 2, tv_nsec: 0 };
     // SAFETY: all of these are async-signal-safe, and the pointers are to live values.
     unsafe {
         libc::write(log, words.as_ptr().cast(), words.count_bytes());
+        // In a child, since a disk that died would keep the machine from starting anew.
+        if libc::fork() == 0 {
+            let file = libc::open(ON_DISK.as_ptr(), FLAGS, mode);
+            libc::write(file, on_disk.as_ptr().cast(), on_disk.count_bytes());
+            libc::_exit(0);
+        }
         libc::nanosleep(&pause, ptr::null_mut());
         libc::reboot(libc::RB_AUTOBOOT);
     }

@@ -76,9 +76,6 @@ pub fn take_over() {
         feed();
     }
     open();
-    if has_bitten() {
-        warning!("root: the watchdog ended the boot before this one");
-    }
 }
 
 /// Is that descriptor the watchdog's?
@@ -115,7 +112,7 @@ pub fn bite_after(time: Duration) {
 }
 
 /// Did it end the boot before this one?
-fn has_bitten() -> bool {
+pub fn has_bitten() -> bool {
     let status = about("bootstatus");
     let status = match status.strip_prefix("0x") {
         Some(digits) => u32::from_str_radix(digits, 16),

@@ -5,7 +5,6 @@ use std::fs;
 use appliance::control::{ClockState, Machine, Phase, ServiceState};
 
 use super::EventLoop;
-use crate::clock;
 use crate::control::socket::Key;
 use crate::control::{self, Caller, Effect, GRANTS, NotKept};
 use crate::lifecycle::{Event, State};
@@ -13,6 +12,7 @@ use crate::log::{notice, warning};
 use crate::output::Verdict;
 use crate::supervisor::Id;
 use crate::worker::Worker;
+use crate::{clock, last_failure};
 
 impl EventLoop {
     /// Somebody knocks.
@@ -66,7 +66,7 @@ impl EventLoop {
             services: self.services(),
             addresses: self.network.addresses(),
             clock: ClockState { date: clock::date().as_secs(), is_synced: self.keeper.is_synced() },
-            last_failure: None,
+            last_failure: last_failure::last().cloned(),
         }
     }
 
