@@ -76,6 +76,46 @@ mod tests {
         ("network/netlink.rs", include_str!("network/netlink.rs")),
     ];
 
+    /// Where PID 1 (or a child of its own) waits, and how often. Each has a deadline, which
+    /// `watchdog.rs` lists: so should a new one.
+    const WAITS: [(&str, usize); 6] = [
+        ("dhcp/child.rs", 1),
+        ("end.rs", 4),
+        ("event_loop.rs", 2),
+        ("slot.rs", 1),
+        ("sys.rs", 1),
+        ("time/child.rs", 1),
+    ];
+
+    #[test]
+    fn every_wait_is_known() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let (mut folders, mut found) = (vec![root.to_owned()], vec![]);
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]").next().unwrap();
+                let is_wait = |line: &&str| {
+                    [" sleep(", "> sleep(", " poll(", "nanosleep(", "ppoll(", "park("]
+                        .iter()
+                        .any(|call| line.contains(call))
+                };
+                let count = code.lines().filter(is_wait).count();
+                if count > 0 {
+                    let path = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                    found.push((path, count));
+                }
+            }
+        }
+        found.sort();
+        let found: Vec<(&str, usize)> = found.iter().map(|(p, n)| (p.as_str(), *n)).collect();
+        assert_eq!(found, WAITS);
+    }
+
     #[test]
     fn what_decides_calls_no_system() {
         for (file, text) in PURE {

@@ -314,7 +314,7 @@ pub fn reboot_on_fatal_signals(log: BorrowedFd<'static>) -> nix::Result<()> {
         SigSet::all(),
     );
     // SAFETY: the stack lives for ever and is used for nothing else; the handler calls only what is
-    // safe in one (write, fork, open, nanosleep, reboot).
+    // safe in one (write, clone, open, nanosleep, reboot).
     unsafe {
         Errno::result(libc::sigaltstack(&stack, ptr::null_mut()))?;
         for fault in FAULTS {
@@ -353,7 +353,8 @@ extern "C" fn fatal_signal(signal: c_int) {
     unsafe {
         libc::write(log, words.as_ptr().cast(), words.count_bytes());
         // In a child, since a disk that died would keep the machine from starting anew.
-        if libc::fork() == 0 {
+        // The call itself, not the library's, which takes locks that may be held.
+        if libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) == 0 {
             let file = libc::open(ON_DISK.as_ptr(), FLAGS, mode);
             libc::write(file, on_disk.as_ptr().cast(), on_disk.count_bytes());
             libc::_exit(0);

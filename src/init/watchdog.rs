@@ -8,6 +8,20 @@
 //!
 //! It is never disarmed: not at the hand-over (the descriptor is passed on by its number, see
 //! [`KEPT`]), not at the end, where it stays armed until the machine is off or has started anew.
+//! No wait of PID 1 is without an end of its own either; a test of `main.rs` counts them:
+//!
+//! | wait | where | at most |
+//! |---|---|---|
+//! | the disk appears | `slot.rs` | 10 s, looked at each 500 ms |
+//! | something happens | `event_loop.rs` | 60 s, 5 s with a watchdog; 1 s if the kernel refuses |
+//! | a service answers on loopback | `probe.rs` | 5 ms |
+//! | services stop, the killed go, disks are written and unmounted | `end.rs` | 50, 2, 30, 5 s |
+//! | a failure's reason is kept | `last_failure.rs`, in a child | 3 s, 2 s after a fault |
+//! | last words stay on the console | `end.rs`, `sys.rs` | 2 s |
+//!
+//! What the kernel does for PID 1 (loading a module, mounting) has no bound but this watchdog. Its
+//! sockets (netlink, control, signals, reports) never block.
+//!
 //! What is written is a zero byte, never the `V` that would let it go.
 
 use std::fs::{self, File};
