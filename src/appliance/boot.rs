@@ -20,6 +20,8 @@ pub const ROOT_MODULES: &str = "/usr/lib/stele/modules";
 
 /// User and group of the child of `stele-init` that speaks DHCP. Nobody else may have it.
 pub const DHCP_USER: u32 = 990;
+/// The same of the child that asks time servers.
+pub const TIME_USER: u32 = 991;
 
 /// The initrd's file: what must be loaded to see the disk, and which root is the only one to open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 //! here is a value or a pure function: no process, no network, no file is touched.
 
 pub mod boot;
+pub mod control;
 pub mod gpt;
 pub mod hash;
 pub mod service;

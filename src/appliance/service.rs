@@ -56,9 +56,6 @@ pub struct User {
     pub home: String,
 }
 
-/// May be granted besides: the socket by which PID 1 is asked.
-pub const CONTROL_SOCKET: &str = "/run/stele/control.sock";
-
 /// What a service may do with a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {

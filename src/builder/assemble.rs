@@ -219,11 +219,13 @@ fn add_accounts(tree: &mut Tree, plan: &Plan) -> Result<()> {
         .flat_map(|layer| &layer.layer.users)
         .map(|(name, account)| (name.as_str(), account.comment.as_str()))
         .collect();
-    // stele-init's own child, which speaks to the network in its place.
-    let (name, uid, home) = ("stele-dhcp".into(), boot::DHCP_USER, "/nonexistent".into());
-    let dhcp = User { name, uid, gid: uid, home };
-    let mut users: Vec<&User> = plan.users.values().collect();
-    users.push(&dhcp);
+    // stele-init's own children, which speak to the network in its place.
+    let own = [("stele-dhcp", boot::DHCP_USER), ("stele-time", boot::TIME_USER)];
+    let own = own.map(|(name, uid)| {
+        let (name, home) = (name.into(), "/nonexistent".into());
+        User { name, uid, gid: uid, home }
+    });
+    let mut users: Vec<&User> = plan.users.values().chain(&own).collect();
     users.sort_by_key(|user| user.uid);
     let mut passwd = String::new();
     let mut group = String::new();

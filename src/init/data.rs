@@ -34,7 +34,7 @@ use self::content::{Action, Content, FileSystem, LABEL, LOOKED_AT};
 use self::disk::{Disk, Ends};
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice};
-use crate::{random, sys, tool};
+use crate::{random, sys, tool, watchdog};
 
 /// Where the data file system is mounted. Nobody but root gets in here; services meet their
 /// volumes at the volumes' own paths.
@@ -64,7 +64,10 @@ pub fn open(programs: &Programs) -> Result<Data, Failure> {
     mount_data(programs).inspect_err(|failure| {
         error!("{failure}");
         error!("data: nothing is served without it; tries again in {} s", PAUSE.as_secs());
-        sleep(PAUSE);
+        for _ in 0..PAUSE.as_secs() {
+            watchdog::feed();
+            sleep(Duration::from_secs(1));
+        }
     })
 }
 
@@ -316,6 +319,7 @@ fn grow(device: &Path) -> Result<(), Failure> {
             _ => Err(std::io::ErrorKind::InvalidData.into()),
         }
     };
+    watchdog::feed();
     let (before, room) = size(device).or_cannot(what)?;
     // Less than that may be left over by whole groups of blocks.
     if room.saturating_sub(before.bytes()) < MIB {

@@ -12,19 +12,23 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::reboot::{RebootMode, reboot, set_cad_enabled};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, sync};
 
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice, warning};
-use crate::{clock, keep, sys};
+use crate::{clock, keep, last_failure, sys, watchdog};
 
 /// How long the last words stay on the console.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How long services may take to stop, all together; what is left is killed.
+pub const SERVICES_WITHIN: Duration = Duration::from_secs(50);
 /// How long killed processes may take to go.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
 /// How long writing out may take; a disk that died must not keep the machine up.
 const SYNC_WITHIN: Duration = Duration::from_secs(30);
+/// How long unmounting may take.
+const UNMOUNTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the machine does when everything has stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +48,22 @@ impl Display for End {
     }
 }
 
+/// What the event loop reads: all but those that a bug raises.
+pub fn signals() -> SigSet {
+    let mut signals = SigSet::all();
+    sys::FAULTS.into_iter().for_each(|fault| signals.remove(fault));
+    signals
+}
+
 /// From here on nothing ends PID 1 silently: a bug or a fault is told to `log` and reboots, and
-/// Ctrl-Alt-Del is a signal (SIGINT) instead of a hard reset.
+/// Ctrl-Alt-Del is a signal (SIGINT) instead of a hard reset. A signal that asks for the end waits,
+/// even across exec, until the event loop reads it.
 pub fn arm(log: BorrowedFd<'static>) -> Result<(), Failure> {
+    // One that isn't blocked is lost: the kernel has PID 1 ignore what it doesn't handle.
+    signals().thread_block().or_cannot("block signals")?;
     panic::set_hook(Box::new(|bug| {
         error!("internal error: {bug}; rebooting");
+        last_failure::keep(format_args!("internal error: {bug}"));
         sleep(PAUSE);
         restart(RebootMode::RB_AUTOBOOT)
     }));
@@ -59,6 +74,7 @@ pub fn arm(log: BorrowedFd<'static>) -> Result<(), Failure> {
 /// This boot has failed: says why, and reboots. A loader that counts tries then counts one.
 pub fn fail(failure: &Failure) -> ! {
     error!("{failure}; rebooting");
+    last_failure::keep(failure);
     write_out(|| {});
     sleep(PAUSE);
     restart(RebootMode::RB_AUTOBOOT)
@@ -66,10 +82,16 @@ pub fn fail(failure: &Failure) -> ! {
 
 /// Ends an orderly boot, whose services have stopped.
 pub fn finish(end: End) -> ! {
+    watchdog::bite_after(watchdog::LONG);
     let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
-    wait_until_alone(GONE_WITHIN);
+    if !wait_until_alone(GONE_WITHIN) {
+        warning!("some processes did not end");
+    }
     write_out(keep::save_all);
-    unmount_all();
+    watchdog::feed();
+    if !in_child(UNMOUNTED_WITHIN, unmount_all) {
+        error!("cannot unmount the disks in time");
+    }
     match end {
         End::PowerOff => {
             notice!("system: powers off");
@@ -83,40 +105,63 @@ pub fn finish(end: End) -> ! {
 }
 
 fn restart(mode: RebootMode) -> ! {
+    // The last time: should the kernel hang from here on, it bites.
+    watchdog::feed();
     let errno = match reboot(mode) {
         Ok(never) => match never {},
         Err(errno) => errno,
     };
-    // Nothing is left to try but the kernel's own way: PID 1 that ends is a panic, which reboots.
     error!("cannot reboot: {errno}");
+    // The kernel's other door; and PID 1 that ends is a panic, which reboots.
+    let _ = fs::write("/proc/sysrq-trigger", "b");
     sys::exit_now(1)
 }
 
 /// Reaps until this process has no other, or for so long.
-fn wait_until_alone(within: Duration) {
+fn wait_until_alone(within: Duration) -> bool {
     let deadline = clock::now() + within;
     while clock::now() < deadline {
         match sys::ended_child() {
-            Err(Errno::ECHILD) => return,
+            Err(Errno::ECHILD) => return true,
             Ok(Some((pid, _))) => sys::reap(pid),
             Ok(None) | Err(_) => sleep(Duration::from_millis(10)),
         }
     }
-    warning!("some processes did not end");
+    false
 }
 
-/// Writes all that is in memory to the disks, after what `last` adds to that: in a child, which
-/// may hang on them.
+/// Writes all that is in memory to the disks, after what `last` adds to that.
 fn write_out(last: fn()) {
-    let written = sys::fork(|| {
+    let write = || {
         last();
         sync();
+    };
+    if !in_child(SYNC_WITHIN, write) {
+        error!("cannot write out the disks in time");
+    }
+}
+
+/// Does this in a child, which may hang on a disk that died; PID 1 must not. True: it is done.
+pub fn in_child(within: Duration, act: impl FnOnce()) -> bool {
+    let child = sys::fork(|| {
+        act();
         0
     });
-    match written {
-        Ok(_) => wait_until_alone(SYNC_WITHIN),
-        Err(errno) => warning!("cannot write out the disks: {errno}"),
+    let Ok(child) = child else { return false };
+    let deadline = clock::now() + within;
+    while clock::now() < deadline {
+        match sys::ended_child() {
+            Ok(Some((pid, _))) => {
+                sys::reap(pid);
+                if pid == child {
+                    return true;
+                }
+            }
+            Err(Errno::ECHILD) => return true,
+            Ok(None) | Err(_) => sleep(Duration::from_millis(10)),
+        }
     }
+    false
 }
 
 /// Unmounts what holds data, the last mounted first; what is busy becomes read-only.
@@ -156,6 +201,12 @@ fn unescaped(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_takes_90_seconds_at_most() {
+        let steps = [SERVICES_WITHIN, GONE_WITHIN, SYNC_WITHIN, UNMOUNTED_WITHIN];
+        assert!(steps.iter().sum::<Duration>() <= Duration::from_secs(90));
+    }
 
     #[test]
     fn data_is_unmounted_from_the_last_and_the_rest_stays() {

@@ -2,33 +2,39 @@
 //!
 //! Nothing in here waits for anything but [`EventLoop::wait`], and that has a deadline.
 
+mod happenings;
+mod network;
+mod orders;
+mod requests;
+mod time;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::fs;
-use std::io::ErrorKind;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use appliance::service::Service;
+use appliance::boot::Appliance;
+use appliance::control::{CONTROL_SOCKET, Phase};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::Pid;
 
 use crate::clock::{self, Moment};
-use crate::end::End;
+use crate::control::socket::{Door, Key};
+use crate::end::{self, End};
 use crate::failure::{Failure, OrCannot as _};
 use crate::keep::Hourly;
 use crate::kernel_log::KernelLog;
-use crate::lifecycle::{Effect, Event, Outcome, State};
-use crate::log::{detail, error, notice, warning};
-use crate::network::{Network, Wish};
-use crate::output::{Throttle, Verdict};
-use crate::power_button::{self, PowerButton};
-use crate::supervisor::{Id, Order, Supervisor};
-use crate::sys::{self, Ending};
-use crate::worker::{Start, Worker};
+use crate::lifecycle::{Event, State};
+use crate::log::{error, notice, warning};
+use crate::network::Network;
+use crate::output::Throttle;
+use crate::power_button::PowerButton;
+use crate::supervisor::{Id, Supervisor};
+use crate::time::keeper::Keeper;
+use crate::worker::Worker;
+use crate::{last_failure, watchdog};
 
 /// What services name that wait for the network.
 const NETWORK: &str = "network";
@@ -38,22 +44,46 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Everything that the loop looks after.
 #[derive(Debug)]
 pub struct EventLoop {
+    /// The appliance's.
+    name: String,
+    /// The appliance's.
+    version: String,
     supervisor: Supervisor,
     /// By [`Id`].
     workers: Vec<Worker>,
+    /// How often each was started, by [`Id`].
+    starts: Vec<u32>,
+    /// The services' users.
+    users: Vec<(String, u32)>,
+    /// Where others may ask; a machine without still serves.
+    door: Option<Door>,
+    /// How often those who may not ask are mentioned.
+    strangers: Throttle,
     network: Network,
     is_network_ready: bool,
     /// The DHCP child of an interface, by its name.
     dhcp: BTreeMap<String, Id>,
+    keeper: Keeper,
+    /// The child that asks a time server, once there was one to ask.
+    time: Option<Id>,
     signals: SignalFd,
     kernel_log: KernelLog,
     buttons: Vec<PowerButton>,
-    end: Option<End>,
+    end: Option<Leaving>,
+    /// When the watchdog is due to be fed.
+    feed_at: Moment,
     /// How often orphans may be mentioned.
     orphans: Throttle,
     /// What happened while an order was carried out.
     happened: VecDeque<(Id, Event)>,
     hourly: Hourly,
+}
+
+/// What was asked for, and the moment at which services are waited for no longer.
+#[derive(Debug, Clone, Copy)]
+struct Leaving {
+    end: End,
+    by: Moment,
 }
 
 /// Something to read from.
@@ -68,27 +98,39 @@ enum Source {
     Notices(Id),
     Answer(Id),
     Reports(Id),
+    Callers,
+    Caller(Key),
 }
 
 impl EventLoop {
-    /// Takes over: from here on signals are read, not delivered.
-    pub fn new(services: Vec<Service>, network: Network) -> Result<EventLoop, Failure> {
-        let what = "read signals";
-        let mut signals = SigSet::all();
-        sys::FAULTS.into_iter().for_each(|fault| signals.remove(fault));
-        signals.thread_block().or_cannot(what)?;
+    /// Takes over: signals, blocked so far, are read from here on.
+    pub fn new(
+        appliance: Appliance,
+        network: Network,
+        buttons: Vec<PowerButton>,
+    ) -> Result<EventLoop, Failure> {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let signals = SignalFd::with_flags(&signals, flags).or_cannot(what)?;
+        let signals = SignalFd::with_flags(&end::signals(), flags).or_cannot("read signals")?;
+        let Appliance { name, version, services, .. } = appliance;
         let mut this = EventLoop {
+            name,
+            version,
             supervisor: Supervisor::default(),
             workers: vec![],
+            starts: vec![],
+            users: services.iter().map(|of| (of.name.clone(), of.user.uid)).collect(),
+            door: open_door(),
+            strangers: Throttle::default(),
             network,
             is_network_ready: false,
             dhcp: BTreeMap::new(),
+            keeper: Keeper::default(),
+            time: None,
             signals,
             kernel_log: KernelLog::open()?,
-            buttons: power_button::find(),
+            buttons,
             end: None,
+            feed_at: Moment::ZERO,
             orphans: Throttle::default(),
             happened: VecDeque::new(),
             hourly: Hourly::default(),
@@ -101,15 +143,22 @@ impl EventLoop {
 
     /// Runs the services until the machine shall end, and has stopped them.
     pub fn run(mut self) -> End {
-        notice!("root: starts {} services", self.workers.len());
-        let orders = self.supervisor.start();
-        self.obey(orders);
+        // An end that was asked for meanwhile: then nothing starts.
+        self.on_signals();
+        (0..self.buttons.len()).rev().for_each(|index| self.on_button(index));
+        if self.end.is_none() {
+            last_failure::reached(Phase::Running);
+            notice!("root: starts {} services", self.workers.len());
+            let orders = self.supervisor.start();
+            self.obey(orders);
+        }
+        watchdog::bite_after(watchdog::SHORT);
         loop {
-            if let Some(end) = self.end.filter(|_| self.supervisor.has_ended()) {
-                notice!("system: services stopped");
+            if let Some(end) = self.has_ended() {
                 self.kernel_log.read(clock::now(), clock::date());
                 return end;
             }
+            self.feed();
             for source in self.wait() {
                 self.on(source);
             }
@@ -117,9 +166,32 @@ impl EventLoop {
         }
     }
 
+    /// A turn is done: that, and nothing else, feeds the watchdog.
+    fn feed(&mut self) {
+        let now = clock::now();
+        if now >= self.feed_at {
+            watchdog::feed();
+            self.feed_at = now + watchdog::FED_EVERY;
+        }
+    }
+
+    fn has_ended(&self) -> Option<End> {
+        let Leaving { end, by } = self.end?;
+        if self.supervisor.has_ended() {
+            notice!("system: services stopped");
+        } else if clock::now() >= by {
+            error!("system: services not stopped in time");
+            last_failure::keep("services not stopped in time");
+        } else {
+            return None;
+        }
+        Some(end)
+    }
+
     fn add(&mut self, worker: Worker) -> Id {
         let id = self.supervisor.add(worker.name(), worker.after(), worker.policy());
         self.workers.push(worker);
+        self.starts.push(0);
         id
     }
 
@@ -164,13 +236,24 @@ impl EventLoop {
             sources.extend(worker.answer().map(|file| (Source::Answer(id), file)));
             sources.extend(worker.reports().map(|file| (Source::Reports(id), file)));
         }
+        if let Some(door) = &self.door {
+            sources.extend(door.listener(clock::now()).map(|file| (Source::Callers, file)));
+            sources.extend(door.connections().map(|(key, file)| (Source::Caller(key), file)));
+        }
         sources
     }
 
     fn timeout(&self) -> PollTimeout {
-        let network = (!self.is_network_ready).then(|| self.network.deadline());
-        let next = self.workers.iter().filter_map(Worker::deadline).chain(network).min();
-        let left = next.map_or(LONGEST_WAIT, |moment| moment.saturating_sub(clock::now()));
+        let now = clock::now();
+        let others = [
+            (!self.is_network_ready).then(|| self.network.deadline()),
+            self.door.as_ref().and_then(|door| door.deadline(now)),
+            self.end.map(|leaving| leaving.by),
+            watchdog::is_armed().then_some(self.feed_at),
+        ];
+        let workers = self.workers.iter().filter_map(Worker::deadline);
+        let next = workers.chain(others.into_iter().flatten()).min();
+        let left = next.map_or(LONGEST_WAIT, |moment| moment.saturating_sub(now));
         // Rounded up: a wait that ends before its deadline would be repeated in vain.
         let left = left.min(LONGEST_WAIT) + Duration::from_micros(999);
         PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)
@@ -180,11 +263,7 @@ impl EventLoop {
         let now = clock::now();
         match source {
             Source::Signals => self.on_signals(),
-            Source::Links => {
-                for wish in self.network.read() {
-                    self.grant(wish);
-                }
-            }
+            Source::Links => self.on_links(),
             Source::Kernel => self.kernel_log.read(now, clock::date()),
             Source::Button(index) => self.on_button(index),
             Source::Output(id) => self.with(id, |worker| worker.on_output(now)),
@@ -201,12 +280,9 @@ impl EventLoop {
                 }
             }
             Source::Answer(id) => self.with(id, |worker| worker.on_answer(now)),
-            Source::Reports(id) => {
-                let reports = self.workers.get_mut(id.0).and_then(Worker::on_reports);
-                if let Some((interface, lines)) = reports {
-                    lines.iter().for_each(|line| self.network.apply(interface, line));
-                }
-            }
+            Source::Reports(id) => self.on_reports(id),
+            Source::Callers => self.on_callers(),
+            Source::Caller(key) => self.on_request(key),
         }
     }
 
@@ -214,6 +290,9 @@ impl EventLoop {
     fn on_time(&mut self) {
         let now = clock::now();
         self.hourly.on_time(now);
+        if let Some(door) = &mut self.door {
+            door.on_time(now);
+        }
         if !self.is_network_ready && self.network.is_ready(now) {
             self.is_network_ready = true;
             notice!("network: ready");
@@ -238,161 +317,24 @@ impl EventLoop {
         }
     }
 
-    fn on_signals(&mut self) {
-        while let Ok(Some(info)) = self.signals.read_signal() {
-            match i32::try_from(info.ssi_signo).map(Signal::try_from) {
-                Ok(Ok(Signal::SIGINT)) => self.end(End::Reboot, "Ctrl-Alt-Del"),
-                Ok(Ok(Signal::SIGTERM)) => self.end(End::PowerOff, "SIGTERM"),
-                Ok(Ok(Signal::SIGPWR)) => self.end(End::PowerOff, "SIGPWR"),
-                // SIGCHLD, several of which may have become one; the others mean nothing here.
-                _ => {}
-            }
-        }
-        while let Some(pid) = sys::stopped_child() {
-            self.on_stopped(pid);
-        }
-        while let Ok(Some((pid, ending))) = sys::ended_child() {
-            self.on_exit(pid, ending);
-        }
-    }
-
-    fn worker_of(&self, pid: Pid) -> Option<Id> {
-        self.workers.iter().position(|worker| worker.pid() == Some(pid)).map(Id)
-    }
-
-    /// Somebody suspended a process. Nobody is there to continue it, so a service is killed.
-    fn on_stopped(&mut self, pid: Pid) {
-        if let Some(id) = self.worker_of(pid) {
-            self.with(id, |worker| warning!("service {}: suspended by a signal", worker.name()));
-            self.tell(id, Event::Hung);
-        }
-    }
-
-    /// A process ended: its name can still be read, its number is still its own.
-    fn on_exit(&mut self, pid: Pid, ending: Ending) {
-        let (id, now) = (self.worker_of(pid), clock::now());
-        if id.is_none() {
-            self.on_orphan(pid);
-        }
-        sys::reap(pid);
-        let Some(id) = id else { return };
-        self.with(id, |worker| {
-            worker.on_exit(now);
-            notice!("service {}: ended: {ending}", worker.name());
-        });
-        let is_success = ending == Ending::Exited(0);
-        let outcome = if is_success { Outcome::Success } else { Outcome::Failure };
-        self.tell(id, Event::Exit(outcome, now));
-    }
-
-    /// A process that some service left behind; it is in that service's cgroup to the last.
-    fn on_orphan(&mut self, pid: Pid) {
-        let Verdict::Show { withheld } = self.orphans.ask(clock::now()) else { return };
-        let read = |file| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        let (name, cgroup) = (read("comm"), read("cgroup"));
-        let service = cgroup.trim_end().rsplit('/').next().unwrap_or_default();
-        detail!("reaped orphan {pid} ({}) of {service}", name.trim_end());
-        if withheld > 0 {
-            detail!("reaped {withheld} other orphans");
-        }
-    }
-
-    fn on_button(&mut self, index: usize) {
-        match self.buttons.get_mut(index).map(PowerButton::was_pressed) {
-            Some(Ok(true)) => self.end(End::PowerOff, "power button"),
-            Some(Err(error)) if error.kind() != ErrorKind::WouldBlock => {
-                warning!("cannot read the power button: {error}");
-                self.buttons.remove(index);
-            }
-            _ => {}
-        }
-    }
-
     /// The first to ask decides how it ends.
     fn end(&mut self, end: End, why: &str) {
         if self.end.is_none() {
             notice!("system: {end} ({why})");
-            self.end = Some(end);
+            last_failure::reached(Phase::Ending);
+            self.end = Some(Leaving { end, by: clock::now() + end::SERVICES_WITHIN });
             let orders = self.supervisor.end();
             self.obey(orders);
         }
     }
+}
 
-    /// An interface has somebody to ask, or nobody any more.
-    fn grant(&mut self, wish: Wish) {
-        match wish {
-            Wish::Ask(name, interface) => match self.dhcp.get(&name).copied() {
-                Some(id) => {
-                    self.with(id, |worker| worker.move_to(interface));
-                    self.tell(id, Event::Start);
-                }
-                None => match Worker::for_dhcp(interface, &name) {
-                    Ok(worker) => {
-                        let id = self.add(worker);
-                        self.dhcp.insert(name, id);
-                        self.tell(id, Event::Start);
-                    }
-                    Err(failure) => error!("{failure}"),
-                },
-            },
-            Wish::Leave(name) => {
-                if let Some(id) = self.dhcp.get(&name) {
-                    self.tell(*id, Event::Stop);
-                }
-            }
-        }
-    }
-
-    fn tell(&mut self, id: Id, event: Event) {
-        let orders = self.supervisor.on(id, event);
-        self.obey(orders);
-    }
-
-    /// Carries orders out, and those that follow from what happens meanwhile.
-    fn obey(&mut self, orders: Vec<Order>) {
-        orders.into_iter().for_each(|order| self.carry_out(order));
-        while let Some((id, event)) = self.happened.pop_front() {
-            self.supervisor.on(id, event).into_iter().for_each(|order| self.carry_out(order));
-        }
-    }
-
-    fn carry_out(&mut self, order: Order) {
-        let now = clock::now();
-        match order {
-            Order::Say(id, state) => {
-                self.with(id, |worker| {
-                    notice!("service {}: {state}", worker.name());
-                    if state == State::Ready {
-                        worker.on_ready(now);
-                    }
-                });
-            }
-            Order::Do(id, Effect::Spawn) => self.start(id, now),
-            Order::Do(id, Effect::Terminate) => self.with(id, |worker| worker.terminate()),
-            Order::Do(id, Effect::Kill) => self.with(id, |worker| worker.kill()),
-            Order::Do(id, Effect::WakeIn(delay)) => {
-                self.with(id, |worker| worker.wake_at(now + delay))
-            }
-        }
-    }
-
-    fn start(&mut self, id: Id, now: Moment) {
-        let Some(worker) = self.workers.get_mut(id.0) else { return };
-        match worker.start(now) {
-            Ok(Start::Running) => {}
-            Ok(Start::NothingToDo) => {
-                self.happened.push_back((id, Event::Exit(Outcome::Success, now)));
-            }
-            Err(failure) => {
-                error!("service {}: {failure}", worker.name());
-                self.happened.push_back((id, Event::Exit(Outcome::Failure, now)));
-            }
-        }
-    }
-
-    fn with(&mut self, id: Id, act: impl FnOnce(&mut Worker)) {
-        if let Some(worker) = self.workers.get_mut(id.0) {
-            act(worker);
+fn open_door() -> Option<Door> {
+    match Door::open(Path::new(CONTROL_SOCKET)) {
+        Ok(door) => Some(door),
+        Err(failure) => {
+            error!("{failure}");
+            None
         }
     }
 }

@@ -9,7 +9,7 @@ use appliance::boot::{INITRD_FILE, INITRD_MODULES, Initrd};
 
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::notice;
-use crate::{end, log, modules, mounts, slot, switch_root, sysctl, verity};
+use crate::{end, log, modules, mounts, slot, switch_root, sysctl, verity, watchdog};
 
 /// How long the disk may take to appear.
 const DISK_WITHIN: Duration = Duration::from_secs(10);
@@ -32,6 +32,7 @@ fn open_root() -> Result<Infallible, Failure> {
     let Initrd { modules, root } = read()?;
     for name in &modules {
         modules::load(INITRD_MODULES, name)?;
+        watchdog::open();
     }
     notice!("initrd: {} modules loaded", modules.len());
     let slot = slot::find(&root, DISK_WITHIN)?;
@@ -40,6 +41,7 @@ fn open_root() -> Result<Infallible, Failure> {
     switch_root::mount_root(&device)?;
     notice!("initrd: root {} opened", root.root_hash);
     notice!("initrd: hands over to the root");
+    watchdog::hand_over()?;
     Err(switch_root::hand_over())
 }
 

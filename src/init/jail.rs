@@ -17,7 +17,8 @@ use std::ffi::{CStr, CString};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-use appliance::service::{Access, CONTROL_SOCKET, Service};
+use appliance::control::CONTROL_SOCKET;
+use appliance::service::{Access, Service};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};

@@ -17,11 +17,10 @@ use nix::fcntl::OFlag;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use crate::clock::Moment;
+use crate::data;
 use crate::log::{self, Priority, warning};
 use crate::output::{Throttle, Verdict};
 
-/// Where the data volume is, if there is one.
-const DATA: &str = "/run/stele/data";
 /// How much of what each service printed stays in memory.
 const IN_MEMORY: usize = 64 * 1024;
 /// The bound of each of a service's two files.
@@ -63,7 +62,6 @@ impl Journal {
     }
 
     /// The last lines, so many at most, the oldest first.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for the control socket"))]
     pub fn last(&self, lines: usize) -> Vec<String> {
         self.ring.last(lines)
     }
@@ -71,8 +69,8 @@ impl Journal {
 
 /// The folder on the data volume; `None`: what is there is memory, too.
 fn place() -> Option<PathBuf> {
-    let is_memory = statfs(DATA).map_or(true, |found| found.filesystem_type() == TMPFS_MAGIC);
-    (!is_memory).then(|| Path::new(DATA).join("journal"))
+    let is_memory = statfs(data::AT).map_or(true, |found| found.filesystem_type() == TMPFS_MAGIC);
+    (!is_memory).then(|| Path::new(data::AT).join("journal"))
 }
 
 fn line(date: Duration, priority: u8, text: &str) -> String {

@@ -83,7 +83,6 @@ impl KernelLog {
     }
 
     /// The journal of `kernel` or `stele-init`.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for the control socket"))]
     pub fn journal(&self, name: &str) -> Option<&Journal> {
         match name {
             "kernel" => Some(&self.kernel),

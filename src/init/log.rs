@@ -10,11 +10,13 @@
 //! | line | said when |
 //! |---|---|
 //! | `initrd: starts` | the kernel has handed over |
+//! | `initrd: watchdog NAME armed` | a hang resets the machine from here on |
 //! | `initrd: N modules loaded` | |
 //! | `initrd: slot found on vda2` | this partition holds the pinned root |
 //! | `initrd: root HASH opened` | it is mounted; dm-verity checks every read |
 //! | `initrd: hands over to the root` | next is exec there |
 //! | `root: NAME VERSION starts` | |
+//! | `root: the last boot failed (phase running): …` | why the one before ended; its console follows, quietly |
 //! | `root: clock set from N to N s, the build's` | the clock was behind the build |
 //! | `root: N volumes in memory` | |
 //! | `root: starts N services` | the supervisor runs |
@@ -22,6 +24,10 @@
 //! | `network: eth0 10.0.2.15/24 via 10.0.2.2, dns 10.0.2.3, for 86400 s` | a lease is applied |
 //! | `network: eth0: lease lost` | it ran out, or was withdrawn |
 //! | `network: ready` | a lease, no interface, or 5 s: what waits for it may start |
+//! | `time: clock set from N to N s` | a server knows better |
+//! | `time: synced to 10.0.2.4` | for the first time in this boot |
+//! | `time: 10.0.2.4 gives none` | it is silent, or wants no queries; the next is asked |
+//! | `time: not set by N s: …` | that would be before the floor, or decades ahead |
 //! | `service NAME: STATE` | `starting`, `ready`, `done`, `failing`, `backoff 0.5 s`, `crash-loop, tried again in 60 s`, `stopping`, `killed`, `stopped` |
 //! | `service NAME: ended: exit status 1`, `signal 9` | its main process is gone |
 //! | `service NAME: suspended by a signal` | it is killed, and started again |
@@ -31,8 +37,10 @@
 //! | `service NAME: not ready in time` | it is killed, and tried again |
 //! | `service NAME: cannot exec /usr/bin/x: ENOENT: …` | or another step before that |
 //! | `service NAME: N lines not shown` | it prints too much |
-//! | `system: power off (power button)` | or `reboot (Ctrl-Alt-Del)`: services are stopped |
-//! | `system: services stopped` | |
+//! | `service NAME: restart (control)` | somebody asked for it |
+//! | `control: user N may not ask` | somebody without any right knocked |
+//! | `system: power off (power button)` | or `reboot (Ctrl-Alt-Del)`, `(control)`: services are stopped |
+//! | `system: services stopped` | or `system: services not stopped in time`, after 50 s |
 //! | `system: powers off`, `system: reboots` | the last line of an orderly end |
 //! | `cannot …: …; rebooting` | a failure that ends this boot |
 //! | `internal error: …; rebooting`, `fatal signal: …; rebooting` | a bug |

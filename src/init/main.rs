@@ -12,6 +12,7 @@
 
 mod cgroup;
 mod clock;
+mod control;
 mod data;
 mod dhcp;
 mod end;
@@ -20,8 +21,9 @@ mod failure;
 mod initrd;
 mod jail;
 mod journal;
-mod kernel_log;
 mod keep;
+mod kernel_log;
+mod last_failure;
 mod launch;
 mod lifecycle;
 mod log;
@@ -41,9 +43,11 @@ mod supervisor;
 mod switch_root;
 mod sys;
 mod sysctl;
+mod time;
 mod tool;
 mod verity;
 mod volumes;
+mod watchdog;
 mod worker;
 
 fn main() {
@@ -58,6 +62,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["dhcp", interface] => dhcp::child::run(interface),
+        ["time", floor] => time::child::run(floor),
+        ["control", request] => control::client::run(request),
         _ => {
             eprintln!("stele-init is PID 1 of an appliance; nobody else runs it");
             std::process::exit(2)
@@ -68,15 +74,61 @@ fn main() {
 #[cfg(test)]
 mod tests {
     /// What decides is apart from what does: these look at nothing but their arguments.
-    const PURE: [(&str, &str); 7] = [
+    const PURE: [(&str, &str); 11] = [
+        ("control.rs", include_str!("control.rs")),
         ("data/content.rs", include_str!("data/content.rs")),
         ("seed/choice.rs", include_str!("seed/choice.rs")),
         ("lifecycle.rs", include_str!("lifecycle.rs")),
         ("supervisor.rs", include_str!("supervisor.rs")),
         ("dhcp/client.rs", include_str!("dhcp/client.rs")),
         ("dhcp/message.rs", include_str!("dhcp/message.rs")),
+        ("time/client.rs", include_str!("time/client.rs")),
+        ("time/keeper.rs", include_str!("time/keeper.rs")),
+        ("time/message.rs", include_str!("time/message.rs")),
         ("network/netlink.rs", include_str!("network/netlink.rs")),
     ];
+
+    /// Where PID 1 (or a child of its own) waits, and how often. Each has a deadline, which
+    /// `watchdog.rs` lists: so should a new one.
+    const WAITS: [(&str, usize); 8] = [
+        ("data.rs", 1),
+        ("dhcp/child.rs", 1),
+        ("end.rs", 4),
+        ("event_loop.rs", 2),
+        ("slot.rs", 1),
+        ("sys.rs", 1),
+        ("time/child.rs", 1),
+        ("tool.rs", 1),
+    ];
+
+    #[test]
+    fn every_wait_is_known() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let (mut folders, mut found) = (vec![root.to_owned()], vec![]);
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]").next().unwrap();
+                let is_wait = |line: &&str| {
+                    [" sleep(", "> sleep(", " poll(", "nanosleep(", "ppoll(", "park("]
+                        .iter()
+                        .any(|call| line.contains(call))
+                };
+                let count = code.lines().filter(is_wait).count();
+                if count > 0 {
+                    let path = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                    found.push((path, count));
+                }
+            }
+        }
+        found.sort();
+        let found: Vec<(&str, usize)> = found.iter().map(|(p, n)| (p.as_str(), *n)).collect();
+        assert_eq!(found, WAITS);
+    }
 
     #[test]
     fn what_decides_calls_no_system() {

@@ -7,9 +7,11 @@ mod netlink;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use appliance::control::Address;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
@@ -30,6 +32,8 @@ const LINKS: u32 = 1;
 /// Longer than any datagram of the kernel's.
 const DATAGRAM: usize = 32 * 1024;
 
+/// One line each: address, interface's number, prefix, scope, flags (hexadecimal), name.
+const IPV6_ADDRESSES: &str = "/proc/net/if_inet6";
 /// Services see this folder, not the files in it: those are replaced, and a mounted file would stay
 /// the old one.
 pub const FOLDER: &str = "/run/net";
@@ -188,6 +192,28 @@ impl Network {
         replace(RESOLV_CONF, &resolv_conf(self.leases.values()))
     }
 
+    /// The addresses that others reach this machine by: leases, and what IPv6 has made itself.
+    pub fn addresses(&self) -> Vec<Address> {
+        let name = |index| self.links.get(index).map_or_else(String::new, |link| link.name.clone());
+        let leases = self.leases.iter().map(|(index, lease)| Address {
+            interface: name(index),
+            address: format!("{}/{}", lease.address, lease.prefix),
+        });
+        let ipv6 = fs::read_to_string(IPV6_ADDRESSES).unwrap_or_default();
+        leases.chain(ipv6.lines().filter_map(ipv6_address)).collect()
+    }
+
+    /// The time servers of all leases, each once.
+    pub fn time_servers(&self) -> Vec<Ipv4Addr> {
+        let mut servers = vec![];
+        for server in self.leases.values().flat_map(|lease| &lease.time) {
+            if !servers.contains(server) {
+                servers.push(*server);
+            }
+        }
+        servers
+    }
+
     fn list(&self) -> nix::Result<()> {
         send(self.news.as_raw_fd(), &netlink::list_links(), MsgFlags::empty()).map(drop)
     }
@@ -211,6 +237,16 @@ impl AsFd for Network {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.news.as_fd()
     }
+}
+
+/// The address in such a line, unless it is the loopback's.
+fn ipv6_address(line: &str) -> Option<Address> {
+    let mut words = line.split_whitespace();
+    let address = u128::from_str_radix(words.next()?, 16).ok().map(Ipv6Addr::from)?;
+    let prefix = u8::from_str_radix(words.nth(1)?, 16).ok()?;
+    let interface = words.nth(2)?.to_owned();
+    let address = (!address.is_loopback()).then(|| format!("{address}/{prefix}"))?;
+    Some(Address { interface, address })
 }
 
 /// What follows from a link that was so before and is so now.
@@ -287,12 +323,28 @@ mod tests {
     }
 
     #[test]
+    fn an_ipv6_address_is_read_from_its_line() {
+        let line = |address: &str, name: &str| format!("{address} 02 40 20 80     {name}");
+        let table = [
+            (line("fe80000000000000505400fffe123456", "eth0"), Some("fe80::5054:ff:fe12:3456/64")),
+            (line("00000000000000000000000000000001", "lo"), None),
+            (String::new(), None),
+            ("x".into(), None),
+        ];
+        for (line, expected) in table {
+            let address = ipv6_address(&line).map(|address| address.address);
+            assert_eq!(address.as_deref(), expected, "{line}");
+        }
+    }
+
+    #[test]
     fn resolv_conf_names_the_servers_of_all_leases() {
         let lease = |dns: &[[u8; 4]]| Lease {
             address: [10, 0, 2, 15].into(),
             prefix: 24,
             router: Some([10, 0, 2, 2].into()),
             dns: dns.iter().map(|&server| server.into()).collect(),
+            time: vec![],
             seconds: 60,
         };
         let leases = [lease(&[[1, 1, 1, 1], [2, 2, 2, 2]]), lease(&[[3, 3, 3, 3], [4, 4, 4, 4]])];

@@ -3,6 +3,7 @@
 use std::fs;
 
 use appliance::boot::{APPLIANCE_FILE, Appliance, ROOT_MODULES};
+use appliance::control::Phase;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::sethostname;
 
@@ -12,7 +13,10 @@ use crate::event_loop::EventLoop;
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{self, error, notice};
 use crate::network::{self, Network};
-use crate::{clock, data, jail, keep, modules, mounts, random, seed, sysctl, volumes};
+use crate::{
+    clock, data, jail, keep, last_failure, modules, mounts, power_button, random, seed, sysctl,
+    volumes, watchdog,
+};
 
 /// Comes back only with what went wrong before services could start.
 pub fn run() -> Failure {
@@ -26,19 +30,25 @@ fn serve() -> Result<End, Failure> {
     let log = log::open()?;
     end::arm(log)?;
     log::show_notices();
+    watchdog::take_over();
+    last_failure::reached(Phase::Setup);
     umask(Mode::from_bits_truncate(0o022));
     let appliance = read()?;
     notice!("root: {} {} starts", appliance.name, appliance.version);
     mounts::rest()?;
     cgroup::set_up()?;
     load_modules(&appliance.modules);
+    // As early as there are any: what is pressed meanwhile waits in them.
+    let buttons = power_button::find();
     sysctl::apply();
     clock::not_before(appliance.clock, "the build's")?;
     sethostname(&appliance.name).or_cannot(format_args!("set the name {}", appliance.name))?;
     network::write_files(&appliance.name)?;
     jail::set_up()?;
     open_data(&appliance)?;
-    let event_loop = EventLoop::new(appliance.services, Network::new()?)?;
+    last_failure::take();
+    watchdog::feed();
+    let event_loop = EventLoop::new(appliance, Network::new()?, buttons)?;
     Ok(event_loop.run())
 }
 
@@ -61,6 +71,7 @@ fn open_data(appliance: &Appliance) -> Result<(), Failure> {
     keep::identify(true)?;
     volumes::mount_all(&appliance.volumes)?;
     notice!("root: {} volumes on the data", appliance.volumes.len());
+    watchdog::feed();
     seed::import(&data, &appliance.seed);
     Ok(())
 }

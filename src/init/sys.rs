@@ -324,6 +324,49 @@ pub fn standard_input() -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(0) }
 }
 
+/// A descriptor that the program before exec left open for this one; `None`: it didn't. To be asked
+/// once for each number.
+pub fn inherited(number: c_int) -> Option<OwnedFd> {
+    // SAFETY: F_GETFD only looks whether the descriptor is open. If so, it was opened before this
+    // program began: such numbers are too high for the kernel to give out by itself, and the caller
+    // asks once, so that nobody else owns it.
+    unsafe {
+        Errno::result(libc::fcntl(number, libc::F_GETFD)).ok()?;
+        Some(OwnedFd::from_raw_fd(number))
+    }
+}
+
+/// Sets after how many seconds without food a watchdog bites.
+pub fn set_watchdog_timeout(device: &File, seconds: c_int) -> nix::Result<()> {
+    let mut seconds = seconds;
+    let request = nix::request_code_readwrite!(b'W', 6, mem::size_of::<c_int>());
+    // SAFETY: WDIOC_SETTIMEOUT reads and writes one int, which lives through the call.
+    Errno::result(unsafe { libc::ioctl(device.as_raw_fd(), request, &mut seconds) }).map(drop)
+}
+
+/// Has the date gain so many microseconds (or lose them), 500 in each second.
+pub fn slew_clock(micros: i64) -> nix::Result<()> {
+    adjust_clock(|change| {
+        change.modes = libc::ADJ_OFFSET_SINGLESHOT;
+        change.offset = micros;
+    })
+}
+
+/// Tells the kernel that the date is right: it then keeps the machine's battery clock right, too,
+/// until nobody has told so for some hours.
+pub fn trust_clock() -> nix::Result<()> {
+    adjust_clock(|change| change.modes = libc::ADJ_STATUS | libc::ADJ_MAXERROR | libc::ADJ_ESTERROR)
+}
+
+fn adjust_clock(change: impl FnOnce(&mut libc::timex)) -> nix::Result<()> {
+    // SAFETY: all-zero bytes are a valid timex, which says "no change".
+    let mut timex: libc::timex = unsafe { mem::zeroed() };
+    change(&mut timex);
+    // SAFETY: the kernel reads and writes one timex, which lives through the call. nix doesn't
+    // have it.
+    Errno::result(unsafe { libc::adjtimex(&mut timex) }).map(drop)
+}
+
 fn link_address(interface: u32, protocol: u16) -> libc::sockaddr_ll {
     // SAFETY: all-zero bytes are a valid sockaddr_ll.
     let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
@@ -430,7 +473,7 @@ pub fn reboot_on_fatal_signals(log: BorrowedFd<'static>) -> nix::Result<()> {
         SigSet::all(),
     );
     // SAFETY: the stack lives for ever and is used for nothing else; the handler calls only what is
-    // safe in one (write, nanosleep, reboot).
+    // safe in one (write, clone, open, nanosleep, reboot).
     unsafe {
         Errno::result(libc::sigaltstack(&stack, ptr::null_mut()))?;
         for fault in FAULTS {
@@ -440,19 +483,41 @@ pub fn reboot_on_fatal_signals(log: BorrowedFd<'static>) -> nix::Result<()> {
     Ok(())
 }
 
+/// Where [`crate::last_failure`] looks for them, and what they can be.
+const ON_DISK: &CStr = c"/run/stele/data/last-failure";
+/// See [`ON_DISK`]: a `LastFailure` each.
+pub const LAST_WORDS_ON_DISK: [&CStr; 5] = [
+    c"{\"when\":null,\"phase\":null,\"reason\":\"fatal signal: segmentation fault\"}",
+    c"{\"when\":null,\"phase\":null,\"reason\":\"fatal signal: bus error\"}",
+    c"{\"when\":null,\"phase\":null,\"reason\":\"fatal signal: illegal instruction\"}",
+    c"{\"when\":null,\"phase\":null,\"reason\":\"fatal signal: abort\"}",
+    c"{\"when\":null,\"phase\":null,\"reason\":\"fatal signal\"}",
+];
+
 extern "C" fn fatal_signal(signal: c_int) {
-    let words: &CStr = match signal {
-        libc::SIGSEGV => c"<11>stele-init: fatal signal: segmentation fault; rebooting\n",
-        libc::SIGBUS => c"<11>stele-init: fatal signal: bus error; rebooting\n",
-        libc::SIGILL => c"<11>stele-init: fatal signal: illegal instruction; rebooting\n",
-        libc::SIGABRT => c"<11>stele-init: fatal signal: abort; rebooting\n",
-        _ => c"<11>stele-init: fatal signal; rebooting\n",
+    let [segv, bus, ill, abort, other] = LAST_WORDS_ON_DISK;
+    let (words, on_disk): (&CStr, &CStr) = match signal {
+        libc::SIGSEGV => (c"<11>stele-init: fatal signal: segmentation fault; rebooting\n", segv),
+        libc::SIGBUS => (c"<11>stele-init: fatal signal: bus error; rebooting\n", bus),
+        libc::SIGILL => (c"<11>stele-init: fatal signal: illegal instruction; rebooting\n", ill),
+        libc::SIGABRT => (c"<11>stele-init: fatal signal: abort; rebooting\n", abort),
+        _ => (c"<11>stele-init: fatal signal; rebooting\n", other),
     };
+    const FLAGS: c_int =
+        libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_SYNC | libc::O_NOFOLLOW;
+    let mode: libc::mode_t = 0o600;
     let log = LAST_WORDS.load(Ordering::Relaxed);
     let pause = libc::timespec { tv_sec: 2, tv_nsec: 0 };
     // SAFETY: all of these are async-signal-safe, and the pointers are to live values.
     unsafe {
         libc::write(log, words.as_ptr().cast(), words.count_bytes());
+        // In a child, since a disk that died would keep the machine from starting anew.
+        // The call itself, not the library's, which takes locks that may be held.
+        if libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) == 0 {
+            let file = libc::open(ON_DISK.as_ptr(), FLAGS, mode);
+            libc::write(file, on_disk.as_ptr().cast(), on_disk.count_bytes());
+            libc::_exit(0);
+        }
         libc::nanosleep(&pause, ptr::null_mut());
         libc::reboot(libc::RB_AUTOBOOT);
     }

@@ -12,11 +12,11 @@ use nix::sys::prctl::set_no_new_privs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
-use crate::clock;
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{self, Priority, notice};
 use crate::output::Output;
 use crate::sys::{self, Ending, Exec};
+use crate::{clock, watchdog};
 
 /// How often an end is looked for, in milliseconds.
 const LOOK_EVERY: u8 = 50;
@@ -77,6 +77,8 @@ fn watch(name: &str, child: Pid, output: &mut Output, within: Duration) -> Optio
     let mut mentioned = Duration::ZERO;
     let mut is_killed = false;
     loop {
+        // This wait has an end of its own.
+        watchdog::feed();
         let _ = poll(
             &mut [PollFd::new(output.as_fd(), PollFlags::POLLIN)],
             PollTimeout::from(LOOK_EVERY),

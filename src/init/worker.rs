@@ -2,6 +2,7 @@
 //! in [`crate::lifecycle`].
 
 use std::fs::{self, File};
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -22,7 +23,7 @@ use crate::mounts::make_folder;
 use crate::notify::Notices;
 use crate::output::{Output, Throttle, Verdict};
 use crate::pulse::Pulse;
-use crate::{probe, sys};
+use crate::{probe, sys, time};
 
 /// One service's.
 #[derive(Debug)]
@@ -33,8 +34,8 @@ pub struct Worker {
     output: Output,
     throttle: Throttle,
     journal: Journal,
-    /// Only a DHCP child has it.
-    dhcp: Option<Dhcp>,
+    /// Only a child of init's own has it.
+    child: Option<Child>,
     process: Option<Process>,
     /// Only one that notifies has it.
     notices: Option<Notices>,
@@ -54,11 +55,20 @@ struct Process {
     handle: OwnedFd,
 }
 
-/// What a DHCP child has besides.
+/// What a child of init's own has besides: a socket as its input, and somebody who listens.
 #[derive(Debug)]
-struct Dhcp {
-    interface: u32,
+struct Child {
+    socket: Socket,
     reports: Output,
+}
+
+/// What a child of init's own is given to speak to the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Socket {
+    /// To everybody on this interface, of DHCP only.
+    Dhcp(u32),
+    /// To this time server.
+    Time(Ipv4Addr),
 }
 
 /// What came of [`Worker::start`].
@@ -81,7 +91,7 @@ impl Worker {
             output: Output::new().or_cannot(what)?,
             throttle: Throttle::default(),
             journal: Journal::of(&service.name),
-            dhcp: None,
+            child: None,
             process: None,
             trouble: None,
             wake_at: None,
@@ -91,11 +101,11 @@ impl Worker {
         })
     }
 
-    /// For the DHCP child of an interface.
-    pub fn for_dhcp(interface: u32, name: &str) -> Result<Worker, Failure> {
-        let reports = Output::new().or_cannot(format_args!("prepare DHCP on {name}"))?;
-        let worker = Worker::new(dhcp::service(name))?;
-        Ok(Worker { dhcp: Some(Dhcp { interface, reports }), ..worker })
+    /// For a child of init's own.
+    pub fn for_child(service: Service, socket: Socket) -> Result<Worker, Failure> {
+        let reports = Output::new().or_cannot(format_args!("prepare {}", service.name))?;
+        let worker = Worker::new(service)?;
+        Ok(Worker { child: Some(Child { socket, reports }), ..worker })
     }
 
     /// What all messages call it.
@@ -134,13 +144,16 @@ impl Worker {
         }
         self.make_runtime_folders()?;
         let what = "start it";
-        let input: OwnedFd = match &self.dhcp {
-            Some(dhcp) => sys::packet_socket(dhcp.interface, &dhcp::FILTER).or_cannot(what)?,
+        let input: OwnedFd = match self.child.as_ref().map(|child| child.socket) {
+            Some(Socket::Dhcp(interface)) => {
+                sys::packet_socket(interface, &dhcp::FILTER).or_cannot(what)?
+            }
+            Some(Socket::Time(server)) => time::socket(server).or_cannot(what)?,
             None => File::open("/dev/null").or_cannot(what)?.into(),
         };
         let streams = Streams {
             input: input.as_fd(),
-            output: self.dhcp.as_ref().map_or(&self.output, |dhcp| &dhcp.reports).writer(),
+            output: self.child.as_ref().map_or(&self.output, |child| &child.reports).writer(),
             errors: self.output.writer(),
         };
         let cgroup = self.cgroup.open()?;
@@ -305,26 +318,26 @@ impl Worker {
     }
 
     /// What it printed.
-    #[allow(dead_code, reason = "for the control socket")]
     pub fn journal(&self) -> &Journal {
         &self.journal
     }
 
-    /// Its interface came back under another number.
-    pub fn move_to(&mut self, interface: u32) {
-        if let Some(dhcp) = &mut self.dhcp {
-            dhcp.interface = interface;
+    /// When it starts next, it shall speak to somebody else: another server, an interface that
+    /// came back under another number.
+    pub fn move_to(&mut self, socket: Socket) {
+        if let Some(child) = &mut self.child {
+            child.socket = socket;
         }
     }
 
-    /// Where its reports come, if it is a DHCP child.
+    /// Where its reports come, if it is a child of init's own.
     pub fn reports(&self) -> Option<BorrowedFd<'_>> {
-        self.dhcp.as_ref().map(|dhcp| dhcp.reports.as_fd())
+        self.child.as_ref().map(|child| child.reports.as_fd())
     }
 
-    /// The interface it is for, and what it reported.
-    pub fn on_reports(&mut self) -> Option<(u32, Vec<String>)> {
-        self.dhcp.as_mut().map(|dhcp| (dhcp.interface, dhcp.reports.read()))
+    /// Whom it speaks to, and what it reported.
+    pub fn on_reports(&mut self) -> Option<(Socket, Vec<String>)> {
+        self.child.as_mut().map(|child| (child.socket, child.reports.read()))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 use appliance::boot::Volume;
+use appliance::control::CONTROL_SOCKET;
 use appliance::service::{self, Alive, Kind, Limits, Millis, Ready, Service, User};
 
 use crate::layer::{AliveEntry, LayerFolder, LimitsEntry, ReadyEntry, ServiceEntry};
@@ -55,7 +56,7 @@ fn check_grants(services: &BTreeMap<&str, Service>, volumes: &[Volume]) -> Resul
     let runtime: BTreeSet<&String> = services.values().flat_map(|s| &s.runtime).collect();
     for service in services.values() {
         let is_known = |path: &String| {
-            path == service::CONTROL_SOCKET
+            path == CONTROL_SOCKET
                 || runtime.contains(path)
                 || volumes.iter().any(|v| v.path == *path)
         };

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::dhcp::message::{Answer, Kind, Query};
-use crate::dhcp::report::{Lease, MOST_SERVERS, Report};
+use crate::dhcp::report::{Lease, MOST_SERVERS, Report, is_host};
 
 /// The wait after a first query; it doubles each time.
 const FIRST_WAIT: Duration = Duration::from_secs(4);
@@ -188,8 +188,11 @@ impl Client {
 fn lease(answer: &Answer) -> Option<Lease> {
     let options = &answer.options;
     let dns = options.dns.iter().copied().take(MOST_SERVERS).collect();
+    // Seldom looked at, so often wrong: what is no host's address isn't worth the lease.
+    let time = options.time.iter().copied().filter(|server| is_host(*server));
+    let time = time.take(MOST_SERVERS).collect();
     let (address, router) = (answer.address, options.router);
-    Some(Lease { address, prefix: options.prefix?, router, dns, seconds: options.seconds? })
+    Some(Lease { address, prefix: options.prefix?, router, dns, time, seconds: options.seconds? })
 }
 
 #[cfg(test)]

@@ -61,6 +61,8 @@ pub struct Options {
     pub router: Option<Ipv4Addr>,
     /// Name servers.
     pub dns: Vec<Ipv4Addr>,
+    /// Time servers.
+    pub time: Vec<Ipv4Addr>,
     /// For how long the address may be used.
     pub seconds: Option<u32>,
     /// When to renew it.
@@ -86,6 +88,7 @@ const MASK: u8 = 1;
 const ROUTER: u8 = 3;
 const DNS: u8 = 6;
 const HOST: u8 = 12;
+const TIME: u8 = 42;
 const ADDRESS: u8 = 50;
 const SECONDS: u8 = 51;
 const KIND: u8 = 53;
@@ -138,7 +141,7 @@ impl Query {
         if (1..=63).contains(&host.len()) {
             option(HOST, host);
         }
-        option(WANTED, &[MASK, ROUTER, DNS, SECONDS, RENEW_AFTER]);
+        option(WANTED, &[MASK, ROUTER, DNS, TIME, SECONDS, RENEW_AFTER]);
         message.push(END);
         message.resize(message.len().max(SHORTEST), PAD);
         message
@@ -211,10 +214,8 @@ impl Options {
         match number {
             MASK => self.prefix = number_of().and_then(prefix),
             ROUTER => self.router = address(),
-            DNS => {
-                let (addresses, _) = value.as_chunks::<4>();
-                self.dns = addresses.iter().copied().map(Ipv4Addr::from).collect();
-            }
+            DNS => self.dns = addresses(value),
+            TIME => self.time = addresses(value),
             SECONDS => self.seconds = number_of(),
             KIND => self.kind = value.first().copied().and_then(answer_kind),
             SERVER => self.server = address(),
@@ -222,6 +223,11 @@ impl Options {
             _ => {}
         }
     }
+}
+
+fn addresses(value: &[u8]) -> Vec<Ipv4Addr> {
+    let (addresses, _) = value.as_chunks::<4>();
+    addresses.iter().copied().map(Ipv4Addr::from).collect()
 }
 
 fn answer_kind(number: u8) -> Option<Kind> {

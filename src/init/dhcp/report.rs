@@ -27,6 +27,8 @@ pub struct Lease {
     pub router: Option<Ipv4Addr>,
     /// Name servers, the preferred first.
     pub dns: Vec<Ipv4Addr>,
+    /// Time servers, the preferred first.
+    pub time: Vec<Ipv4Addr>,
     /// For how long, from the moment it was asked for.
     pub seconds: u32,
 }
@@ -40,13 +42,13 @@ pub enum Refused {
     NotAHost(Ipv4Addr),
     #[error("a prefix of {0} bits")]
     Prefix(u8),
-    #[error("{0} name servers")]
+    #[error("{0} name or time servers")]
     TooManyServers(usize),
     #[error("a lease for {0} s")]
     TooShort(u32),
 }
 
-/// As many as resolvers look at.
+/// As many as resolvers look at; more time servers aren't needed either.
 pub const MOST_SERVERS: usize = 3;
 const SHORTEST: u32 = 10;
 
@@ -70,11 +72,12 @@ impl Report {
 
 impl Lease {
     fn check(&self) -> Result<(), Refused> {
-        let hosts = self.dns.iter().chain(&self.router).chain([&self.address]);
+        let servers = self.dns.len().max(self.time.len());
+        let hosts = self.dns.iter().chain(&self.time).chain(&self.router).chain([&self.address]);
         match hosts.copied().find(|address| !is_host(*address)) {
             Some(address) => Err(Refused::NotAHost(address)),
             None if !(1..=32).contains(&self.prefix) => Err(Refused::Prefix(self.prefix)),
-            None if self.dns.len() > MOST_SERVERS => Err(Refused::TooManyServers(self.dns.len())),
+            None if servers > MOST_SERVERS => Err(Refused::TooManyServers(servers)),
             None if self.seconds < SHORTEST => Err(Refused::TooShort(self.seconds)),
             None => Ok(()),
         }
@@ -97,12 +100,15 @@ impl fmt::Display for Lease {
         for server in &self.dns {
             write!(f, ", dns {server}")?;
         }
+        for server in &self.time {
+            write!(f, ", time {server}")?;
+        }
         write!(f, ", for {} s", self.seconds)
     }
 }
 
 /// Could one machine in a network have this address?
-fn is_host(address: Ipv4Addr) -> bool {
+pub fn is_host(address: Ipv4Addr) -> bool {
     let [first, ..] = address.octets();
     first != 0 && first != 127 && first < 224
 }
@@ -117,6 +123,7 @@ mod tests {
             prefix: 24,
             router: Some(Ipv4Addr::new(10, 0, 2, 2)),
             dns: vec![Ipv4Addr::new(10, 0, 2, 3)],
+            time: vec![Ipv4Addr::new(10, 0, 2, 4)],
             seconds: 86_400,
         }
     }
@@ -127,7 +134,7 @@ mod tests {
             (Report::Lost, r#""lost""#),
             (
                 Report::Lease(lease()),
-                r#"{"lease":{"address":"10.0.2.15","prefix":24,"router":"10.0.2.2","dns":["10.0.2.3"],"seconds":86400}}"#,
+                r#"{"lease":{"address":"10.0.2.15","prefix":24,"router":"10.0.2.2","dns":["10.0.2.3"],"time":["10.0.2.4"],"seconds":86400}}"#,
             ),
         ] {
             assert_eq!(report.to_line(), line);
@@ -144,7 +151,7 @@ mod tests {
             (|l| l.router = Some(Ipv4Addr::UNSPECIFIED), "0.0.0.0 is no address of a host"),
             (|l| l.dns = vec![Ipv4Addr::new(224, 0, 0, 1)], "224.0.0.1 is no address of a host"),
             (|l| l.prefix = 0, "a prefix of 0 bits"),
-            (|l| l.dns = vec![Ipv4Addr::new(1, 1, 1, 1); 4], "4 name servers"),
+            (|l| l.dns = vec![Ipv4Addr::new(1, 1, 1, 1); 4], "4 name or time servers"),
             (|l| l.seconds = 1, "a lease for 1 s"),
         ];
         for (spoil, cause) in table {
@@ -160,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_lease_reads_well() {
-        let text = "10.0.2.15/24 via 10.0.2.2, dns 10.0.2.3, for 86400 s";
+        let text = "10.0.2.15/24 via 10.0.2.2, dns 10.0.2.3, time 10.0.2.4, for 86400 s";
         assert_eq!(lease().to_string(), text);
     }
 

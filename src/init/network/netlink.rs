@@ -277,6 +277,7 @@ mod tests {
             prefix: 24,
             router: None,
             dns: vec![],
+            time: vec![],
             seconds: 60,
         };
         let message = remove_address(2, &lease);

@@ -48,6 +48,7 @@ fn a_lease_is_won_in_four_messages() {
         prefix: 24,
         router: Some([10, 0, 2, 2].into()),
         dns: vec![[10, 0, 2, 3].into(), [1, 1, 1, 1].into()],
+        time: vec![[10, 0, 2, 4].into()],
         seconds: 86_400,
     };
     assert_eq!(actions, [Action::Tell(Report::Lease(lease))]);

@@ -26,7 +26,8 @@ pub fn answer_packet(kind: Kind, transaction: u32, options: &[u8]) -> Vec<u8> {
 
 pub const OPTIONS: &[u8] = &[
     0, 1, 4, 255, 255, 255, 0, 3, 8, 10, 0, 2, 2, 10, 0, 2, 1, 6, 8, 10, 0, 2, 3, 1, 1, 1, 1, 12,
-    2, b'h', b'i', 51, 4, 0, 1, 81, 128, 54, 4, 10, 0, 2, 2, 58, 4, 0, 0, 0, 60,
+    2, b'h', b'i', 42, 8, 10, 0, 2, 4, 0, 0, 0, 0, 51, 4, 0, 1, 81, 128, 54, 4, 10, 0, 2, 2, 58, 4,
+    0, 0, 0, 60,
 ];
 
 #[test]
@@ -42,6 +43,7 @@ fn an_answer_is_understood() {
             prefix: Some(24),
             router: Some(Ipv4Addr::new(10, 0, 2, 2)),
             dns: vec![Ipv4Addr::new(10, 0, 2, 3), Ipv4Addr::new(1, 1, 1, 1)],
+            time: vec![Ipv4Addr::new(10, 0, 2, 4), Ipv4Addr::UNSPECIFIED],
             seconds: Some(86_400),
             renew_after: Some(60),
             kind: Some(Kind::Ack),
@@ -67,7 +69,7 @@ fn a_query_is_laid_out_as_servers_read_it() {
         &MAC,
         &[50, 4, 10, 0, 2, 15, 54, 4, 10, 0, 2, 2, 12, 3],
         b"pod",
-        &[55, 5, 1, 3, 6, 51, 58, 255],
+        &[55, 6, 1, 3, 6, 42, 51, 58, 255],
     ];
     assert_eq!(&message[240..][..options.concat().len()], options.concat());
 }

@@ -1,0 +1,316 @@
+//! What one may ask `stele-init`, and what it answers: one request per packet of a unix
+//! `SOCK_SEQPACKET` socket, one reply to each, both JSON and never longer than [`LONGEST`].
+//!
+//! ```text
+//! {"version":1,"verb":"state"}                                     → {"state":{"name":"pod",…}}
+//! {"version":1,"verb":"services"}                                  → {"services":[{"name":…},…]}
+//! {"version":1,"verb":{"logs":{"service":"prosody","lines":100}}}  → {"logs":["…","…"]}
+//! {"version":1,"verb":{"restart":{"service":"prosody"}}}           → "accepted"
+//! {"version":1,"verb":"reboot"}, {"version":1,"verb":"power_off"}  → "accepted"
+//! ```
+//!
+//! What isn't granted is answered by `{"refused":…}`, a [`Refusal`], and the connection is closed.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Where the socket is. A service sees it only if it is granted.
+pub const CONTROL_SOCKET: &str = "/run/stele/control.sock";
+/// The most bytes in a packet, of either direction.
+pub const LONGEST: usize = 64 * 1024;
+/// The version of the protocol that this is.
+pub const VERSION: u32 = 1;
+
+/// One packet to `stele-init`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// [`VERSION`].
+    pub version: u32,
+    /// What is asked for.
+    pub verb: Verb,
+}
+
+/// What can be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Verb {
+    /// How the machine is: [`Reply::State`].
+    State,
+    /// How its services are: [`Reply::Services`].
+    Services,
+    /// What a service printed: [`Reply::Logs`].
+    Logs {
+        /// Its name; or `kernel`, or `stele-init`.
+        service: String,
+        /// How many of its last lines, at most.
+        lines: u32,
+    },
+    /// Stop a service and start it again: [`Reply::Accepted`] before that is done.
+    Restart {
+        /// Its name.
+        service: String,
+    },
+    /// End orderly and start anew.
+    Reboot,
+    /// End orderly and go off.
+    PowerOff,
+}
+
+/// One packet from `stele-init`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Reply {
+    /// To [`Verb::State`].
+    State(Box<Machine>),
+    /// To [`Verb::Services`], in start order.
+    Services(Vec<ServiceState>),
+    /// To [`Verb::Logs`], each `<unix-ms> <priority> <text>`, the oldest first. Where they would be too long, the oldest are left out.
+    Logs(Vec<String>),
+    /// It will be done.
+    Accepted,
+    /// It won't.
+    Refused(Refusal),
+}
+
+/// Why a request isn't granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Refusal {
+    /// It isn't a [`Request`], or its verb is unknown: what the parser says.
+    Malformed(String),
+    /// The packet has more than [`LONGEST`] bytes, or its reply would.
+    TooLong,
+    /// It is of another version than this one.
+    Version(u32),
+    /// The caller may not use this verb, or none at all.
+    Forbidden,
+    /// There is no service of this name.
+    NoSuchService(String),
+    /// This service hasn't been started: it waits for others, or for nobody.
+    NotStarted(String),
+    /// The machine is about to end; nothing is started any more.
+    Ending,
+}
+
+/// The whole machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// The appliance's name.
+    pub name: String,
+    /// The appliance's version.
+    pub version: String,
+    /// Seconds since the kernel started.
+    pub uptime: u64,
+    /// Where it is between start and end.
+    pub phase: Phase,
+    /// In start order.
+    pub services: Vec<ServiceState>,
+    /// Addresses that others can reach it by.
+    pub addresses: Vec<Address>,
+    /// Its date.
+    pub clock: ClockState,
+    /// Why the boot before this one ended, if that wasn't orderly.
+    pub last_failure: Option<LastFailure>,
+}
+
+/// Where a boot is between its start and its end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// In the initrd.
+    Initrd,
+    /// The root is being prepared.
+    Setup,
+    /// Some service isn't ready yet.
+    #[default]
+    Starting,
+    /// All are.
+    Running,
+    /// Some service failed, and will be started again.
+    Degraded,
+    /// Services are being stopped.
+    Ending,
+}
+
+/// A service, as its supervisor sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceState {
+    /// Its name.
+    pub name: String,
+    /// As on the console: `waiting`, `starting`, `ready`, `done`, `failing`,
+    /// `backoff 0.5 s`, `crash-loop, tried again in 60 s`, `stopping`, `killed`, `stopped`.
+    pub state: String,
+    /// How often it was started, after the first time.
+    pub restarts: u32,
+    /// Its main process.
+    pub pid: Option<i32>,
+    /// What its processes take, in bytes, if the kernel tells.
+    pub memory: Option<u64>,
+}
+
+/// An address of an interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Address {
+    /// The interface.
+    pub interface: String,
+    /// The address and the length of its network's prefix: `10.0.2.15/24`.
+    pub address: String,
+}
+
+/// The date.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClockState {
+    /// Seconds since 1970.
+    pub date: u64,
+    /// Has a time server confirmed it in this boot?
+    pub is_synced: bool,
+}
+
+/// Why a boot ended before its time. Kept on the data volume, where the next boot finds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LastFailure {
+    /// Seconds since 1970, by that boot's clock; absent where there was no time to look.
+    pub when: Option<u64>,
+    /// How far it had come; absent likewise.
+    pub phase: Option<Phase>,
+    /// What was said last.
+    pub reason: String,
+    /// What the console showed before that, the oldest first.
+    #[serde(default)]
+    pub console_tail: Vec<String>,
+}
+
+impl Request {
+    /// Reads a packet that anybody may have sent.
+    pub fn from_packet(packet: &[u8]) -> Result<Request, Refusal> {
+        /// What every version has.
+        #[derive(Deserialize)]
+        struct Any {
+            version: u32,
+        }
+        if packet.len() > LONGEST {
+            return Err(Refusal::TooLong);
+        }
+        let malformed = |error: serde_json::Error| Refusal::Malformed(error.to_string());
+        // First, so that a newer client learns why, not what is odd in its request.
+        let Any { version } = serde_json::from_slice(packet).map_err(malformed)?;
+        match version {
+            VERSION => serde_json::from_slice(packet).map_err(malformed),
+            other => Err(Refusal::Version(other)),
+        }
+    }
+
+    /// The packet that carries it.
+    pub fn to_packet(&self) -> Vec<u8> {
+        // Plain data: serialising it cannot fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+impl Reply {
+    /// The packet that carries it: if it would be too long, one that says so.
+    pub fn to_packet(&self) -> Vec<u8> {
+        let mut packet = serde_json::to_vec(self).unwrap_or_default();
+        if packet.len() > LONGEST {
+            packet = serde_json::to_vec(&Reply::Refused(Refusal::TooLong)).unwrap_or_default();
+        }
+        packet
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Phase::Initrd => "initrd",
+            Phase::Setup => "setup",
+            Phase::Starting => "starting",
+            Phase::Running => "running",
+            Phase::Degraded => "degraded",
+            Phase::Ending => "ending",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOGS: &str = r#"{"version":1,"verb":{"logs":{"service":"a","lines":9}}}"#;
+
+    #[test]
+    fn a_request_crosses_as_one_packet() {
+        let logs = Verb::Logs { service: "a".into(), lines: 9 };
+        for (verb, packet) in [
+            (Verb::State, r#"{"version":1,"verb":"state"}"#),
+            (Verb::PowerOff, r#"{"version":1,"verb":"power_off"}"#),
+            (logs, LOGS),
+        ] {
+            let request = Request { version: VERSION, verb };
+            assert_eq!(request.to_packet(), packet.as_bytes());
+            assert_eq!(Request::from_packet(packet.as_bytes()), Ok(request));
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_for_its_reason() {
+        let refusal = |packet: &str| Request::from_packet(packet.as_bytes()).unwrap_err();
+        for packet in [
+            "",
+            "{}",
+            "null",
+            r#""state""#,
+            r#"{"version":1}"#,
+            r#"{"version":1,"verb":"format"}"#,
+            r#"{"version":1,"verb":"state","more":1}"#,
+            r#"{"version":1,"verb":{"logs":{"service":"a","lines":-1}}}"#,
+            r#"{"version":1,"verb":{"restart":{}}}"#,
+            r#"{"version":1,"verb":"state"} x"#,
+            &"[".repeat(LONGEST),
+        ] {
+            assert!(matches!(refusal(packet), Refusal::Malformed(_)), "{packet}");
+        }
+        assert_eq!(refusal(r#"{"version":2,"verb":"dance"}"#), Refusal::Version(2));
+        assert_eq!(refusal(&" ".repeat(LONGEST + 1)), Refusal::TooLong);
+    }
+
+    #[test]
+    fn nothing_upsets_the_parser() {
+        let mut random = 0x9e37_79b9_u32;
+        let mut draw = |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            random as usize % below
+        };
+        for _ in 0..100_000 {
+            let mut packet = LOGS.as_bytes().to_vec();
+            for _ in 0..=draw(4) {
+                let at = draw(packet.len());
+                match draw(4) {
+                    0 => packet[at] = draw(256) as u8,
+                    1 => packet.insert(at, b"{}[]\",:0"[draw(8)]),
+                    2 if packet.len() > 1 => drop(packet.remove(at)),
+                    _ => packet.truncate(at + 1),
+                }
+            }
+            if let Ok(request) = Request::from_packet(&packet) {
+                assert_eq!(Request::from_packet(&request.to_packet()), Ok(request));
+            }
+        }
+    }
+
+    #[test]
+    fn no_reply_is_too_long() {
+        let long = Reply::Logs(vec!["x".repeat(LONGEST)]);
+        assert_eq!(long.to_packet(), br#"{"refused":"too_long"}"#);
+        let accepted = Reply::Accepted.to_packet();
+        assert_eq!(accepted, br#""accepted""#);
+    }
+}

@@ -1,0 +1,146 @@
+//! The control socket: who may ask what, and what follows. Pure; [`socket`] has the doing, and
+//! [`client`] asks (`stele-init control REQUEST`).
+//!
+//! A caller is known by its user, which the kernel vouches for (`SO_PEERCRED`): processes come and
+//! go, and their numbers with them. Services that share a user share its rights.
+
+pub mod client;
+pub mod socket;
+
+use appliance::control::{LONGEST, Machine, Phase, Refusal, Reply, Request, Verb};
+
+use crate::end::End;
+
+/// Who may use which verb, by the service's name. Root may use all.
+///
+/// Nobody yet: the web front will have `state`, `logs`, `reboot` and `power_off`.
+pub const GRANTS: &[Grant] = &[];
+
+/// A service, and the names of the verbs that it may use.
+pub type Grant = (&'static str, &'static [&'static str]);
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// The user 0.
+    Root,
+    /// The user of these services; nobody's, if there are none.
+    Services(Vec<String>),
+}
+
+/// What shall be done besides answering.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Stop the service of this name and start it again.
+    Restart(String),
+    /// End the machine.
+    End(End),
+}
+
+/// Where what services, the kernel and init print is kept.
+pub trait Logs {
+    /// The last lines of what is called so, so many at most, the oldest first. `None`: nothing is.
+    fn last(&self, name: &str, lines: usize) -> Option<Vec<String>>;
+}
+
+impl Caller {
+    /// The one with this user, of services with theirs.
+    pub fn of<'a>(user: u32, services: impl IntoIterator<Item = (&'a str, u32)>) -> Caller {
+        if user == 0 {
+            return Caller::Root;
+        }
+        let own = services.into_iter().filter(|(_, its)| *its == user);
+        Caller::Services(own.map(|(name, _)| name.to_owned()).collect())
+    }
+
+    /// May it use a verb at all?
+    pub fn is_known(&self, grants: &[Grant]) -> bool {
+        *self == Caller::Root || grants.iter().any(|(service, _)| self.is(service))
+    }
+
+    fn may(&self, verb: &Verb, grants: &[Grant]) -> bool {
+        let verb = name_of(verb);
+        let grants = || grants.iter().any(|(name, verbs)| self.is(name) && verbs.contains(&verb));
+        *self == Caller::Root || grants()
+    }
+
+    fn is(&self, service: &str) -> bool {
+        matches!(self, Caller::Services(names) if names.iter().any(|name| name == service))
+    }
+}
+
+fn name_of(verb: &Verb) -> &'static str {
+    match verb {
+        Verb::State => "state",
+        Verb::Services => "services",
+        Verb::Logs { .. } => "logs",
+        Verb::Restart { .. } => "restart",
+        Verb::Reboot => "reboot",
+        Verb::PowerOff => "power_off",
+    }
+}
+
+/// What a caller gets for its request, the machine being so.
+pub fn answer(
+    caller: &Caller,
+    request: Result<Request, Refusal>,
+    grants: &[Grant],
+    machine: &Machine,
+    logs: &impl Logs,
+) -> (Reply, Option<Effect>) {
+    let verb = match request {
+        Ok(Request { verb, .. }) if caller.may(&verb, grants) => verb,
+        Ok(_) => return (Reply::Refused(Refusal::Forbidden), None),
+        Err(refusal) => return (Reply::Refused(refusal), None),
+    };
+    let granted = match verb {
+        Verb::State => Ok((Reply::State(Box::new(machine.clone())), None)),
+        Verb::Services => Ok((Reply::Services(machine.services.clone()), None)),
+        Verb::Logs { service, lines } => {
+            printed(service, lines, logs).map(|lines| (Reply::Logs(lines), None))
+        }
+        Verb::Restart { service } => restart(service, machine).map(accepted),
+        Verb::Reboot => Ok(accepted(Effect::End(End::Reboot))),
+        Verb::PowerOff => Ok(accepted(Effect::End(End::PowerOff))),
+    };
+    granted.unwrap_or_else(|refusal| (Reply::Refused(refusal), None))
+}
+
+fn accepted(effect: Effect) -> (Reply, Option<Effect>) {
+    (Reply::Accepted, Some(effect))
+}
+
+fn restart(name: String, machine: &Machine) -> Result<Effect, Refusal> {
+    let service = machine.services.iter().find(|service| service.name == name);
+    match service.map(|service| service.state.as_str()) {
+        None => Err(Refusal::NoSuchService(name)),
+        Some(_) if machine.phase == Phase::Ending => Err(Refusal::Ending),
+        // Starting it would pass over what it waits for.
+        Some("waiting" | "stopped") => Err(Refusal::NotStarted(name)),
+        Some(_) => Ok(Effect::Restart(name)),
+    }
+}
+
+/// The last lines, as many as go into a packet.
+fn printed(name: String, lines: u32, logs: &impl Logs) -> Result<Vec<String>, Refusal> {
+    let lines = logs.last(&name, lines.min(MOST_LINES) as usize);
+    let lines = lines.ok_or(Refusal::NoSuchService(name))?;
+    // In JSON a byte can take six (`\u0000`), and a line two quotes and a comma besides.
+    let mut room = LONGEST.saturating_sub(100) / 6;
+    let fits = |line: &&String| match room.checked_sub(line.len() + 1) {
+        Some(left) => {
+            room = left;
+            true
+        }
+        None => false,
+    };
+    let mut fitting: Vec<String> = lines.iter().rev().take_while(fits).cloned().collect();
+    fitting.reverse();
+    Ok(fitting)
+}
+
+/// More lines don't fit into a packet anyway.
+const MOST_LINES: u32 = 10_000;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+use super::*;
+use appliance::control::{ServiceState, VERSION};
+
+const FRONT: &[Grant] = &[("front", &["state", "logs", "reboot", "power_off"])];
+
+struct Ring(Vec<String>);
+
+impl Logs for Ring {
+    fn last(&self, name: &str, lines: usize) -> Option<Vec<String>> {
+        let skipped = self.0.len().saturating_sub(lines);
+        (name != "nobody").then(|| self.0.iter().skip(skipped).cloned().collect())
+    }
+}
+
+fn machine() -> Machine {
+    let service = |name: &str, state: &str| ServiceState {
+        name: name.into(),
+        state: state.into(),
+        restarts: 0,
+        pid: None,
+        memory: None,
+    };
+    let services = vec![
+        service("prosody", "ready"),
+        service("mute", "backoff 0.5 s"),
+        service("late", "waiting"),
+        service("gone", "stopped"),
+    ];
+    Machine { name: "pod".into(), services, ..Machine::default() }
+}
+
+fn ask(caller: &Caller, verb: Verb, machine: &Machine) -> (Reply, Option<Effect>) {
+    let logs = Ring(["one", "two", "three"].map(String::from).into());
+    answer(caller, Ok(Request { version: VERSION, verb }), FRONT, machine, &logs)
+}
+
+fn restart(service: &str) -> Verb {
+    Verb::Restart { service: service.into() }
+}
+
+fn logs(service: &str, lines: u32) -> Verb {
+    Verb::Logs { service: service.into(), lines }
+}
+
+#[test]
+fn every_request_has_its_answer() {
+    let refused = |refusal| (Reply::Refused(refusal), None);
+    let accepted = |effect| (Reply::Accepted, Some(effect));
+    let lines =
+        |lines: &[&str]| (Reply::Logs(lines.iter().map(|&line| line.to_owned()).collect()), None);
+    let table = [
+        (Verb::State, (Reply::State(Box::new(machine())), None)),
+        (Verb::Services, (Reply::Services(machine().services), None)),
+        (Verb::Reboot, accepted(Effect::End(End::Reboot))),
+        (Verb::PowerOff, accepted(Effect::End(End::PowerOff))),
+        (restart("prosody"), accepted(Effect::Restart("prosody".into()))),
+        (restart("mute"), accepted(Effect::Restart("mute".into()))),
+        (restart("late"), refused(Refusal::NotStarted("late".into()))),
+        (restart("gone"), refused(Refusal::NotStarted("gone".into()))),
+        (restart("nobody"), refused(Refusal::NoSuchService("nobody".into()))),
+        (logs("prosody", 2), lines(&["two", "three"])),
+        (logs("prosody", 0), lines(&[])),
+        (logs("prosody", u32::MAX), lines(&["one", "two", "three"])),
+        (logs("kernel", 1), lines(&["three"])),
+        (logs("nobody", 1), refused(Refusal::NoSuchService("nobody".into()))),
+    ];
+    for (verb, expected) in table {
+        assert_eq!(ask(&Caller::Root, verb.clone(), &machine()), expected, "{verb:?}");
+    }
+}
+
+#[test]
+fn who_is_not_granted_a_verb_is_refused() {
+    let caller = |user| Caller::of(user, [("prosody", 7), ("front", 8), ("helper", 8)]);
+    let forbidden = (Reply::Refused(Refusal::Forbidden), None);
+    let verbs = || {
+        let others = [Verb::State, Verb::Services, Verb::Reboot, Verb::PowerOff];
+        others.into_iter().chain([logs("prosody", 1), restart("prosody")])
+    };
+    for (user, granted) in [
+        (0, 0b111111),
+        (8, 0b011101), // front: not services, not restart
+        (7, 0),
+        (65534, 0),
+    ] {
+        for (number, verb) in verbs().enumerate() {
+            let is_granted = ask(&caller(user), verb.clone(), &machine()) != forbidden;
+            assert_eq!(is_granted, granted >> number & 1 == 1, "user {user}: {verb:?}");
+        }
+        assert_eq!(caller(user).is_known(FRONT), granted != 0, "user {user}");
+        assert_eq!(caller(user).is_known(GRANTS), user == 0, "user {user}");
+    }
+}
+
+#[test]
+fn nothing_is_restarted_at_the_end() {
+    let machine = Machine { phase: Phase::Ending, ..machine() };
+    let expected = (Reply::Refused(Refusal::Ending), None);
+    assert_eq!(ask(&Caller::Root, restart("prosody"), &machine), expected);
+}
+
+#[test]
+fn what_was_no_request_has_no_effect() {
+    for refusal in [Refusal::TooLong, Refusal::Version(2), Refusal::Malformed("x".into())] {
+        let answer = answer(&Caller::Root, Err(refusal.clone()), FRONT, &machine(), &Ring(vec![]));
+        assert_eq!(answer, (Reply::Refused(refusal), None));
+    }
+}
+
+#[test]
+fn logs_fit_into_a_packet_the_newest_first() {
+    let worst = Ring((0..1000).map(|_| "\u{1}".repeat(500)).chain(["last".into()]).collect());
+    let verb = logs("prosody", 100_000);
+    let request = Ok(Request { version: VERSION, verb });
+    let (reply, _) = answer(&Caller::Root, request, FRONT, &machine(), &worst);
+    let packet = reply.to_packet();
+    assert!(packet.len() > LONGEST / 2 && packet.ends_with(br#""last"]}"#), "{}", packet.len());
+}
+
+#[test]
+fn the_table_names_verbs_that_exist() {
+    let all = [Verb::State, Verb::Services, logs("", 0), restart(""), Verb::Reboot, Verb::PowerOff];
+    for (service, verbs) in GRANTS.iter().chain(FRONT) {
+        for verb in *verbs {
+            assert!(all.iter().any(|known| name_of(known) == *verb), "{service}: {verb}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What the network brings: children that ask for leases, and what these report.
+
+use super::EventLoop;
+use crate::dhcp;
+use crate::lifecycle::Event;
+use crate::log::error;
+use crate::network::Wish;
+use crate::supervisor::Id;
+use crate::worker::{Socket, Worker};
+
+impl EventLoop {
+    /// An interface has somebody to ask, or nobody any more.
+    pub(super) fn grant(&mut self, wish: Wish) {
+        match wish {
+            Wish::Ask(name, interface) => match self.dhcp.get(&name).copied() {
+                Some(id) => {
+                    self.with(id, |worker| worker.move_to(Socket::Dhcp(interface)));
+                    self.tell(id, Event::Start);
+                }
+                None => match Worker::for_child(dhcp::service(&name), Socket::Dhcp(interface)) {
+                    Ok(worker) => {
+                        let id = self.add(worker);
+                        self.dhcp.insert(name, id);
+                        self.tell(id, Event::Start);
+                    }
+                    Err(failure) => error!("{failure}"),
+                },
+            },
+            Wish::Leave(name) => {
+                if let Some(id) = self.dhcp.get(&name) {
+                    self.tell(*id, Event::Stop);
+                }
+            }
+        }
+    }
+
+    /// Links came or went.
+    pub(super) fn on_links(&mut self) {
+        for wish in self.network.read() {
+            self.grant(wish);
+        }
+        self.look_for_time();
+    }
+
+    /// A child of init's own has something to say.
+    pub(super) fn on_reports(&mut self, id: Id) {
+        match self.workers.get_mut(id.0).and_then(Worker::on_reports) {
+            Some((Socket::Dhcp(interface), lines)) => {
+                lines.iter().for_each(|line| self.network.apply(interface, line));
+                self.look_for_time();
+            }
+            Some((Socket::Time(server), lines)) => {
+                lines.iter().for_each(|line| self.on_time_report(server, line));
+            }
+            None => {}
+        }
+    }
+}

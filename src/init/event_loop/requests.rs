@@ -1,0 +1,140 @@
+//! What callers of the control socket ask for.
+
+use std::fs;
+
+use appliance::control::{ClockState, Machine, Phase, ServiceState};
+
+use super::EventLoop;
+use crate::control::socket::Key;
+use crate::control::{self, Caller, Effect, GRANTS, Logs};
+use crate::lifecycle::{Event, State};
+use crate::log::{notice, warning};
+use crate::output::Verdict;
+use crate::supervisor::Id;
+use crate::worker::Worker;
+use crate::{clock, last_failure};
+
+impl EventLoop {
+    /// Somebody knocks.
+    pub(super) fn on_callers(&mut self) {
+        let now = clock::now();
+        let users = &self.users;
+        let who = |user| Caller::of(user, users.iter().map(|(name, its)| (name.as_str(), *its)));
+        let Some(door) = &mut self.door else { return };
+        for user in door.admit(now, who) {
+            if let Verdict::Show { .. } = self.strangers.ask(now) {
+                warning!("control: user {user} may not ask");
+            }
+        }
+    }
+
+    /// Somebody who was let in has a request.
+    pub(super) fn on_request(&mut self, key: Key) {
+        let now = clock::now();
+        let Some((caller, request)) = self.door.as_mut().and_then(|door| door.read(key)) else {
+            return;
+        };
+        let (reply, effect) = control::answer(&caller, request, GRANTS, &self.machine(), self);
+        if let Some(door) = &mut self.door {
+            door.reply(key, &reply, now);
+        }
+        match effect {
+            Some(Effect::End(end)) => self.end(end, "control"),
+            Some(Effect::Restart(name)) => self.restart(&name),
+            None => {}
+        }
+    }
+
+    fn restart(&mut self, name: &str) {
+        let id = self.workers.iter().position(|worker| worker.name() == name).map(Id);
+        if let Some(id) = id {
+            notice!("service {name}: restart (control)");
+            self.tell(id, Event::Stop);
+            // It starts when it has stopped.
+            self.tell(id, Event::Start);
+        }
+    }
+
+    fn machine(&self) -> Machine {
+        // The appliance's own: init's children come and go with the network.
+        let states = (0..self.users.len()).map(|index| self.supervisor.state(Id(index)));
+        Machine {
+            name: self.name.clone(),
+            version: self.version.clone(),
+            uptime: clock::now().as_secs(),
+            phase: phase(self.end.is_some(), states),
+            services: self.services(),
+            addresses: self.network.addresses(),
+            clock: ClockState { date: clock::date().as_secs(), is_synced: self.keeper.is_synced() },
+            last_failure: last_failure::last().cloned(),
+        }
+    }
+
+    fn services(&self) -> Vec<ServiceState> {
+        let state = |(index, worker): (usize, &Worker)| ServiceState {
+            name: worker.name().to_owned(),
+            state: self.supervisor.state(Id(index)).to_string(),
+            restarts: self.starts.get(index).map_or(0, |starts| starts.saturating_sub(1)),
+            pid: worker.pid().map(|pid| pid.as_raw()),
+            memory: worker.pid().and_then(|pid| memory(pid.as_raw())),
+        };
+        self.workers.iter().enumerate().map(state).collect()
+    }
+}
+
+impl Logs for EventLoop {
+    fn last(&self, name: &str, lines: usize) -> Option<Vec<String>> {
+        let worker = self.workers.iter().find(|worker| worker.name() == name);
+        let journal = worker.map(Worker::journal).or_else(|| self.kernel_log.journal(name));
+        journal.map(|journal| journal.last(lines))
+    }
+}
+
+/// How far a boot is whose services are in these states.
+fn phase(is_ending: bool, states: impl Iterator<Item = State>) -> Phase {
+    if is_ending {
+        return Phase::Ending;
+    }
+    // The later, the worse.
+    let rank = |state| match state {
+        State::Ready | State::Done | State::Stopped => 0,
+        State::Waiting | State::Starting | State::Stopping | State::Killing => 1,
+        State::Failing | State::Backoff(_) | State::CrashLoop => 2,
+    };
+    match states.map(rank).max() {
+        Some(2) => Phase::Degraded,
+        Some(1) => Phase::Starting,
+        _ => Phase::Running,
+    }
+}
+
+/// What the cgroup of this process takes.
+fn memory(pid: i32) -> Option<u64> {
+    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = cgroup.trim_end().strip_prefix("0::")?;
+    let bytes = fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.current")).ok()?;
+    bytes.trim_end().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_worst_service_says_how_far_the_boot_is() {
+        use State::*;
+        let backoff = Backoff(Duration::from_secs(1));
+        for (states, expected) in [
+            (vec![], Phase::Running),
+            (vec![Ready, Done, Stopped], Phase::Running),
+            (vec![Ready, Waiting], Phase::Starting),
+            (vec![Starting, backoff, Ready], Phase::Degraded),
+            (vec![Failing, Ready], Phase::Degraded),
+            (vec![Ready, CrashLoop], Phase::Degraded),
+        ] {
+            assert_eq!(phase(false, states.iter().copied()), expected, "{states:?}");
+            assert_eq!(phase(true, states.into_iter()), Phase::Ending);
+        }
+    }
+}
