@@ -8,8 +8,8 @@
 //! | the kernel alone is told of slot-b and data | starts over |
 //! | what is there is looked at; foreign: refused, nothing is written | says it again |
 //! | the mark is written (sector 66) | starts over: the place is still blank |
-//! | mke2fs; its superblock is the last it writes | finds the mark: makes it anew |
-//! | the table's new backup, the entries into the other bank | finds our ext4, adopts it |
+//! | mke2fs; its superblock is the last it writes | without that, or half of it: makes it anew |
+//! | the table's backup, the entries into the other bank | finds our ext4, adopts it |
 //! | the table's header: the commit | finds the data in the table |
 //! | the mark is blanked | as ever |
 //!
@@ -29,6 +29,7 @@ use appliance::boot::Data as Programs;
 use appliance::gpt::completion::{self, DATA, MARK, SLOT_B};
 use appliance::gpt::{Extent, Guid, Partition, SECTOR, Table};
 use nix::mount::{MsFlags, mount};
+use nix::unistd::{Whence, lseek};
 
 use self::content::{Action, Content, FileSystem, LABEL, LOOKED_AT};
 use self::disk::{Disk, Ends};
@@ -92,7 +93,10 @@ fn mount_data(programs: &Programs) -> Result<Data, Failure> {
     let data = Data { disk, table };
     let device = prepare(&data, programs, is_first, &ends)?;
     commit(&data, &found, &ends)?;
-    check(programs, &device)?;
+    // Of a clean one, e2fsck itself would look at no more than this.
+    if !file_system(&device)?.0.is_clean {
+        check(programs, &device)?;
+    }
     mount_device(&device)?;
     grow(&device)?;
     Ok(data)
@@ -308,19 +312,8 @@ fn mount_device(device: &Path) -> Result<(), Failure> {
 /// time: cut, it is smaller than it could be, and grows on at the next boot.
 fn grow(device: &Path) -> Result<(), Failure> {
     let what = format_args!("grow the data on {}", shown(device));
-    let size = |device: &Path| -> std::io::Result<(FileSystem, u64)> {
-        let mut start = vec![0; LOOKED_AT];
-        let file = File::open(device)?;
-        file.read_exact_at(&mut start, 0)?;
-        let length = nix::unistd::lseek(&file, 0, nix::unistd::Whence::SeekEnd)?;
-        let length = u64::try_from(length).unwrap_or_default();
-        match content::look(&start, length) {
-            Content::Ours(ours) => Ok((ours, length)),
-            _ => Err(std::io::ErrorKind::InvalidData.into()),
-        }
-    };
     watchdog::feed();
-    let (before, room) = size(device).or_cannot(what)?;
+    let (before, room) = file_system(device)?;
     // Less than that may be left over by whole groups of blocks.
     if room.saturating_sub(before.bytes()) < MIB {
         return Ok(());
@@ -331,11 +324,25 @@ fn grow(device: &Path) -> Result<(), Failure> {
         error!("{}", Failure::new(what, errno));
         return Ok(());
     }
-    let (after, _) = size(device).or_cannot(what)?;
-    if after != before {
+    let (after, _) = file_system(device)?;
+    if after.blocks != before.blocks {
         notice!("data: grown from {} to {} MiB", before.bytes() / MIB, after.bytes() / MIB);
     }
     Ok(())
+}
+
+/// What is on a device that holds ours, and how many bytes it has.
+fn file_system(device: &Path) -> Result<(FileSystem, u64), Failure> {
+    let what = format_args!("look at {}", shown(device));
+    let mut start = vec![0; LOOKED_AT];
+    let file = File::open(device).or_cannot(what)?;
+    file.read_exact_at(&mut start, 0).or_cannot(what)?;
+    let room = lseek(&file, 0, Whence::SeekEnd).or_cannot(what)?;
+    let room = u64::try_from(room).unwrap_or_default();
+    match content::look(&start, room) {
+        Content::Ours(ours) => Ok((ours, room)),
+        other => Err(Failure::new(what, format_args!("there is {other}"))),
+    }
 }
 
 fn shown(device: &Path) -> String {

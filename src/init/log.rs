@@ -18,7 +18,20 @@
 //! | `root: NAME VERSION starts` | |
 //! | `root: the last boot failed (phase running): …` | why the one before ended; its console follows, quietly |
 //! | `root: clock set from N to N s, the build's` | the clock was behind the build |
-//! | `root: N volumes in memory` | |
+//! | `root: clock set from N to N s, the one when it last ran` | or behind the last shutdown |
+//! | `data: file system of N MiB made on vda5` | the first boot, in a blank place |
+//! | `data: vda5 adopted as it is` | the first boot, where ours was already |
+//! | `data: partition table of vda written, for N MiB` | the first boot, or the disk has grown |
+//! | `data: partition table of vda repaired` | one of its two copies was damaged or missing |
+//! | `data: e2fsck is at it for N s, of N at most` | every 10 s |
+//! | `data: vda5 mounted` | |
+//! | `data: grown from N to N MiB` | |
+//! | `data: nothing is served without it; tries again in N s` | the line before says why |
+//! | `root: machine id made for this disk` | the first boot |
+//! | `root: N volumes on the data`, `root: N volumes in memory` | |
+//! | `seed: env taken over to /etc/prose/env` | copied for good |
+//! | `seed: x left alone: …` | it stays on the seed partition |
+//! | `seed: N files removed from the seed partition` | those that were taken over |
 //! | `root: starts N services` | the supervisor runs |
 //! | `network: eth0: link up`, `link down` | somebody is at the other end, or not |
 //! | `network: eth0 10.0.2.15/24 via 10.0.2.2, dns 10.0.2.3, for 86400 s` | a lease is applied |

@@ -27,6 +27,10 @@ pub struct FileSystem {
     pub block: u64,
     /// How many blocks.
     pub blocks: u64,
+    /// Its superblock is the one that was written: a cut while it was made may leave half of it.
+    pub is_whole: bool,
+    /// It was unmounted in order, and the kernel never found anything wrong with it.
+    pub is_clean: bool,
 }
 
 /// What may be done.
@@ -44,10 +48,10 @@ pub enum Action {
 /// one of ours half-made (`is_marked`). Later, what isn't ours is damage, and never written over.
 pub fn decide(content: &Content, is_first: bool, is_marked: bool) -> Action {
     match content {
-        Content::Ours(_) => Action::Use,
+        Content::Ours(found) if found.is_whole || !is_first => Action::Use,
         Content::Blank if is_first => Action::Make,
-        Content::Foreign(_) if is_first && is_marked => Action::Make,
-        Content::Blank | Content::Foreign(_) => Action::Refuse,
+        Content::Ours(_) | Content::Foreign(_) if is_first && is_marked => Action::Make,
+        Content::Blank | Content::Ours(_) | Content::Foreign(_) => Action::Refuse,
     }
 }
 
@@ -71,13 +75,33 @@ pub fn look(start: &[u8], room: u64) -> Content {
 }
 
 fn file_system(start: &[u8]) -> Option<FileSystem> {
+    /// Of the state: `EXT2_VALID_FS`, `EXT2_ERROR_FS`, and one for orphans being dealt with.
+    const STATE: u32 = 0xffff;
+    const VALID: u32 = 1;
+    /// Of the incompatible features: the journal has something to replay.
+    const RECOVER: u32 = 4;
+    /// Of the features that allow reading: metadata, and so the superblock, has checksums.
+    const SUMMED: u32 = 0x400;
+    /// Where the superblock's own is: at its end.
+    const CHECKSUM: usize = 1020;
     let word = |at: usize| {
         let bytes = start.get(SUPERBLOCK + at..SUPERBLOCK + at + 4)?;
         bytes.try_into().ok().map(u32::from_le_bytes)
     };
     let block = 1024u64.checked_shl(word(24)?).filter(|block| (1024..=65536).contains(block))?;
     let blocks = u64::from(word(0x150)?) << 32 | u64::from(word(4)?);
-    Some(FileSystem { block, blocks })
+    let is_summed = word(0x64)? & SUMMED != 0;
+    let sum = checksum(start.get(SUPERBLOCK..SUPERBLOCK + CHECKSUM)?);
+    let is_whole = !is_summed || sum == word(CHECKSUM)?;
+    let is_clean = is_whole && word(58)? & STATE == VALID && word(0x60)? & RECOVER == 0;
+    Some(FileSystem { block, blocks, is_whole, is_clean })
+}
+
+/// CRC-32C as ext4 keeps it: without the final inversion.
+fn checksum(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(!0, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)))
+    })
 }
 
 impl FileSystem {
@@ -125,7 +149,7 @@ mod tests {
         let mut start = vec![0; LOOKED_AT];
         start[SUPERBLOCK + 4..][..4].copy_from_slice(&blocks.to_le_bytes());
         start[SUPERBLOCK + 24] = 2;
-        start[SUPERBLOCK + 56..][..2].copy_from_slice(&[0x53, 0xef]);
+        start[SUPERBLOCK + 56..][..4].copy_from_slice(&[0x53, 0xef, 1, 0]);
         start[SUPERBLOCK + 120..][..label.len()].copy_from_slice(label.as_bytes());
         start
     }
@@ -138,7 +162,8 @@ mod tests {
             start
         };
         let room = 100 * 4096;
-        let ours = Content::Ours(FileSystem { block: 4096, blocks: 100 });
+        let ours =
+            Content::Ours(FileSystem { block: 4096, blocks: 100, is_whole: true, is_clean: true });
         assert_eq!(look(&vec![0; LOOKED_AT], room), Content::Blank);
         assert_eq!(look(&ext(LABEL, 100), room), ours);
         for (start, name) in [
@@ -155,8 +180,36 @@ mod tests {
     }
 
     #[test]
+    fn a_superblock_is_checked() {
+        assert_eq!(checksum(b"123456789"), !0xe306_9283);
+        let mut start = ext(LABEL, 100);
+        start[SUPERBLOCK + 0x65] = 4;
+        let sum = checksum(&start[SUPERBLOCK..][..1020]).to_le_bytes();
+        for (sum, is_whole) in [(sum, true), ([0; 4], false)] {
+            start[SUPERBLOCK + 1020..][..4].copy_from_slice(&sum);
+            let Content::Ours(found) = look(&start, 1 << 20) else { panic!() };
+            assert_eq!((found.is_whole, found.is_clean), (is_whole, is_whole));
+        }
+    }
+
+    #[test]
+    fn what_was_not_unmounted_in_order_is_not_clean() {
+        for (at, value, is_clean) in
+            [(58, 1, true), (58, 0, false), (58, 3, false), (0x60, 4, false)]
+        {
+            let mut start = ext(LABEL, 100);
+            start[SUPERBLOCK + at] = value;
+            let Content::Ours(found) = look(&start, 1 << 20) else { panic!("{at}") };
+            assert_eq!(found.is_clean, is_clean, "{at} {value}");
+        }
+    }
+
+    #[test]
     fn only_what_is_blank_or_half_made_is_written_over() {
-        let ours = Content::Ours(FileSystem { block: 4096, blocks: 100 });
+        let ours =
+            Content::Ours(FileSystem { block: 4096, blocks: 100, is_whole: true, is_clean: true });
+        let torn = FileSystem { block: 4096, blocks: 100, is_whole: false, is_clean: false };
+        let torn = Content::Ours(torn);
         let foreign = Content::Foreign("an XFS".into());
         for (content, is_first, is_marked, action) in [
             (&Content::Blank, true, false, Action::Make),
@@ -165,6 +218,9 @@ mod tests {
             (&ours, true, false, Action::Use),
             (&ours, true, true, Action::Use),
             (&ours, false, false, Action::Use),
+            (&torn, true, false, Action::Refuse),
+            (&torn, true, true, Action::Make),
+            (&torn, false, false, Action::Use), // e2fsck knows where the copies are
             (&foreign, true, false, Action::Refuse),
             (&foreign, true, true, Action::Make),
             (&foreign, false, true, Action::Refuse),
