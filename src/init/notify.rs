@@ -18,6 +18,8 @@ use crate::failure::{Failure, OrCannot as _};
 pub const SOCKET: &str = "/run/notify/socket";
 /// The longest message that is listened to.
 const LONGEST: usize = 4096;
+/// More messages than a socket holds.
+const QUEUE: usize = 1024;
 /// So many messages are read at a time.
 const AT_A_TIME: usize = 32;
 
@@ -64,8 +66,8 @@ impl Notices {
 
     /// Forgets what an earlier process said.
     pub fn forget(&self) {
-        // Each message took somebody a system call, so this ends.
-        while self.0.recv(&mut [0; 1]).is_ok() {}
+        // A socket holds fewer; who is still sending must not keep PID 1 here.
+        let _ = (0..QUEUE).find(|_| self.0.recv(&mut [0; 1]).is_err());
     }
 }
 

@@ -2,8 +2,10 @@
 //! in [`crate::lifecycle`].
 
 use std::fs::{self, File};
+use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use appliance::service::{Kind, Ready, Service};
@@ -181,12 +183,12 @@ impl Worker {
             if folder.parent() != Some(Path::new("/run")) {
                 return Err(Failure::new(what, "it isn't directly in /run"));
             }
-            if fs::symlink_metadata(folder).is_ok() {
+            make_folder(folder)?;
+            if is_mounted(folder).or_cannot(what)? {
                 return Ok(());
             }
             // Memory of its own: what it fills is not all of `/run`.
             let options = format!("mode=0750,uid={},gid={},{RUNTIME_SIZE}", user.uid, user.gid);
-            make_folder(folder)?;
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
             mount(Some("tmpfs"), folder, Some("tmpfs"), flags, Some(options.as_str()))
                 .or_cannot(what)
@@ -339,6 +341,11 @@ impl Worker {
     pub fn on_reports(&mut self) -> Option<(Socket, Vec<String>)> {
         self.child.as_mut().map(|child| (child.socket, child.reports.read()))
     }
+}
+
+/// Is something mounted at this folder of `/run`?
+fn is_mounted(folder: &Path) -> io::Result<bool> {
+    Ok(fs::symlink_metadata(folder)?.dev() != fs::symlink_metadata("/run")?.dev())
 }
 
 #[cfg(test)]
