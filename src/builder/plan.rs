@@ -19,6 +19,8 @@ use crate::slice::Slice;
 
 /// The name that a service may wait for although no layer declares it.
 const NETWORK: &str = "network";
+/// A daemon that tells nobody when it is up is so once it has been started; in milliseconds.
+const STARTED_WITHIN: u64 = 10_000;
 /// What stele-init calls itself and its own children.
 const RESERVED: [&str; 3] = ["init", NETWORK, "stele-init"];
 
@@ -321,7 +323,9 @@ fn resolve_service(
         (None, Some(ready)) => {
             Kind::Daemon { ready: readiness(ready)?, ready_within: millis(ready.within) }
         }
-        (None, None) => Kind::Daemon { ready: Ready::Started, ready_within: Millis(0) },
+        (None, None) => {
+            Kind::Daemon { ready: Ready::Started, ready_within: Millis(STARTED_WITHIN) }
+        }
     };
     Ok(Service {
         name: name.to_string(),
