@@ -298,6 +298,15 @@ fn check_services(tree: &Tree, plan: &Plan) -> Result<()> {
             Some(_) => bail!("cannot run service {}: {program} is no program", service.name),
             None => bail!("cannot run service {}: there is no {program}", service.name),
         }
+        let User { name, home, .. } = &service.user;
+        let found = tree.resolve(home).ok();
+        if found.and_then(|path| tree.get(path)).is_none() {
+            bail!(
+                "cannot run service {}: there is no {home}, the home of user `{name}`\nhint: a \
+                 service starts in its user's home: name a volume or another directory",
+                service.name
+            );
+        }
     }
     Ok(())
 }
