@@ -55,6 +55,7 @@ pub fn assemble(plan: &Plan, lock: &Lock, store: &Store, init: Arc<[u8]>) -> Res
     tree.add("/etc/os-release", built_link("../usr/lib/os-release"))?;
     add_volumes(&mut tree, plan)?;
     check_programs(&tree, plan)?;
+    check_homes(&tree, plan)?;
     check_copyrights(&tree, lock)?;
     check_links(&tree, plan)?;
     let loaded = globs(plan, |layer| &layer.layer.loaded)?;
@@ -306,6 +307,22 @@ fn check_programs(tree: &Tree, plan: &Plan) -> Result<()> {
             Some(Entry { kind: Kind::File(_), mode, .. }) if mode & 0o111 != 0 => {}
             Some(_) => bail!("cannot {what}: {program} is no program"),
             None => bail!("cannot {what}: there is no {program}"),
+        }
+    }
+    Ok(())
+}
+
+/// A service starts in its user's home.
+fn check_homes(tree: &Tree, plan: &Plan) -> Result<()> {
+    for service in &plan.services {
+        let User { name, home, .. } = &service.user;
+        let found = tree.resolve(home).ok();
+        if found.and_then(|path| tree.get(path)).is_none() {
+            bail!(
+                "cannot run service {}: there is no {home}, the home of user `{name}`\nhint: a \
+                 service starts in its user's home: name a volume or another directory",
+                service.name
+            );
         }
     }
     Ok(())

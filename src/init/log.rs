@@ -121,6 +121,8 @@ pub fn write(priority: Priority, who: &str, text: impl Display) {
 fn record(priority: Priority, who: &str, text: impl Display) -> String {
     let mut line = format!("<{}>{who}: ", USER | priority as u8);
     let _ = fmt::write(&mut OneLine(&mut line), format_args!("{text}"));
+    // Without it the kernel holds the line back until the next one comes.
+    line.push('\n');
     line
 }
 
@@ -188,8 +190,8 @@ mod tests {
     #[test]
     fn a_record_is_one_bounded_line_of_text() {
         let record = |text: &str| record(Priority::Notice, "x", text);
-        assert_eq!(record("all\twell"), "<13>x: all\twell");
-        assert_eq!(record("two\nlines\r\u{1b}[31m"), "<13>x: two\\nlines\\r\\u{1b}[31m");
+        assert_eq!(record("all\twell"), "<13>x: all\twell\n");
+        assert_eq!(record("two\nlines\r\u{1b}[31m"), "<13>x: two\\nlines\\r\\u{1b}[31m\n");
         assert!(record(&"é".repeat(4000)).len() < 1024);
     }
 }

@@ -102,7 +102,7 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Finds them, compiling what isn't there; once a process.
+    /// Finds them, compiling what has changed; once a process.
     pub fn find() -> Result<&'static Tools> {
         static FOUND: OnceLock<Tools> = OnceLock::new();
         if let Some(found) = FOUND.get() {
@@ -120,17 +120,19 @@ impl Tools {
     }
 }
 
+/// Cargo sees to it that it is what the sources say, in the profile that was used before.
 fn stele() -> Result<PathBuf> {
     let target = scratch::target()?;
-    let [release, debug] = ["release", "debug"].map(|profile| target.join(profile).join("stele"));
-    if let Some(there) = [&release, &debug].into_iter().find(|path| path.is_file()) {
-        return Ok(there.clone());
-    }
-    eprintln!("compiling stele");
+    let there = |profile: &&str| target.join(profile).join("stele").is_file();
+    let profile = ["release", "debug"].into_iter().find(there).unwrap_or("release");
     let mut cargo = bounded(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), COMPILE_WITHIN);
-    cargo.args(["build", "--locked", "--release", "--package", "builder", "--target-dir"]);
-    run(cargo.arg(&target).current_dir(scratch::workspace()), "compile stele")?;
-    Ok(release)
+    cargo.args(["build", "--locked", "--package", "builder", "--target-dir"]).arg(&target);
+    if profile == "release" {
+        cargo.arg("--release");
+    }
+    eprintln!("compiling stele, if it has changed");
+    run(cargo.current_dir(scratch::workspace()), "compile stele")?;
+    Ok(target.join(profile).join("stele"))
 }
 
 fn programs(stele: &Path) -> Result<PathBuf> {

@@ -10,7 +10,7 @@
 //!
 //! | variable | else |
 //! |---|---|
-//! | `STELE` | `stele` in cargo's target folder, compiled if it isn't there |
+//! | `STELE` | the program `stele` of this checkout |
 //! | `STELE_PROGRAMS` | the guest programs of this checkout |
 //! | `STELE_RECIPES` | `recipes` of this checkout: with the locks, and layers beside it |
 //! | `STELE_PYTHON` | Debian's Python, which needs `python3-slixmpp` |

@@ -57,8 +57,9 @@ fn section<'a>(file: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let coff = u32_at(file, 0x3c)? + 4;
     let (count, optional) = (u16_at(file, coff + 2)?, u16_at(file, coff + 16)?);
     let headers = file.get(coff + 20 + optional..)?.chunks_exact(40).take(count);
-    let mut found = headers.filter(|header| header[..8].starts_with(name.as_bytes()));
-    let header = found.next()?;
+    let named =
+        |header: &&[u8]| header[..8].split(|byte| *byte == 0).next() == Some(name.as_bytes());
+    let header = headers.into_iter().find(named)?;
     let (length, start) = (u32_at(header, 8)?, u32_at(header, 20)?);
     file.get(start..start.checked_add(length)?)
 }

@@ -115,6 +115,10 @@ fn layers_that_do_not_fit_are_refused() {
             "cannot run service s: there is no /usr/bin/none",
         ),
         (
+            "[users.s]\nuid = 5\n[services.s]\nrun = [\"/usr/share/doc/tool/copyright\"]\nuser = \"s\"",
+            "cannot run service s: there is no /nonexistent, the home of user `s`",
+        ),
+        (
             "[services.s]\nrun = [\"/usr/stub\"]\nuser = \"who\"",
             "it runs as `who`, which no layer declares",
         ),

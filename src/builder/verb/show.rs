@@ -254,6 +254,7 @@ fn described(service: &Service) -> String {
         Kind::Daemon { ready: Ready::Started, .. } => "daemon".to_owned(),
         Kind::Daemon { ready: Ready::Tcp(port), .. } => format!("daemon, ready on port {port}"),
         Kind::Daemon { ready: Ready::File(path), .. } => format!("daemon, ready with {path}"),
+        Kind::Daemon { ready: Ready::Notify, .. } => "daemon, says when it is ready".to_owned(),
         Kind::Task { creates: Some(path), .. } => format!("task, creates {path}"),
         Kind::Task { creates: None, .. } => "task".to_owned(),
     };

@@ -49,7 +49,7 @@ pub fn smallest() -> Option<u32> {
     let mut smallest = None;
     for machine_mib in (LEAST..=MOST).rev().step_by(STEP) {
         eprintln!("memory: does it serve with {machine_mib} MiB?");
-        // What a machine shows that has too little; each in another order, so all of it.
+        // With too little, a machine may show any trouble.
         let machine = DENYLIST.iter().fold(Machine::direct(&image), |m, trouble| m.expect(trouble));
         let vm = machine.memory(machine_mib).deadline(BOOT).start();
         if vm.try_stream_reply("prose.local", BOOT).is_err() {
