@@ -1,12 +1,17 @@
 //! Disks: copies of an image that keep its holes, and damage done to them.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Deref;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::{Context, Result};
 use appliance::gpt::{Partition, SECTOR, Table};
+
+use crate::images::Image;
+use crate::scratch;
 
 /// What is copied at a time; one that holds only zeros stays a hole.
 const CHUNK: usize = 64 * 1024;
@@ -34,6 +39,21 @@ impl Disk {
         &self.path
     }
 
+    /// Makes it `size` bytes long, if it is shorter; what is added are zeros.
+    pub fn grow(&self, size: u64) -> Result<()> {
+        let context = || format!("cannot grow {}", self.path.display());
+        match self.file.metadata().with_context(context)?.len() < size {
+            true => self.file.set_len(size).with_context(context),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes `bytes` at `offset`.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let context = || format!("cannot write at {offset} of {}", self.path.display());
+        self.file.write_all_at(bytes, offset).with_context(context)
+    }
+
     /// Changes one bit of the byte at `offset`.
     pub fn flip(&self, offset: u64) -> Result<()> {
         let context = || format!("cannot flip a bit at {offset} of {}", self.path.display());
@@ -41,6 +61,75 @@ impl Disk {
         self.file.read_exact_at(&mut byte, offset).with_context(context)?;
         self.file.write_all_at(&[byte[0] ^ 1], offset).with_context(context)
     }
+}
+
+/// A disk that outlives its machines: one after the other runs on it. Dropped, it is gone, unless
+/// the story failed.
+#[derive(Debug)]
+pub struct Kept {
+    disk: Disk,
+    folder: PathBuf,
+}
+
+impl Kept {
+    /// A copy of `image`, `size` bytes long.
+    #[track_caller]
+    pub fn of(image: &Image, size: u64) -> Kept {
+        let made = || -> Result<Kept> {
+            let folder = scratch::evidence()?;
+            let disk = Disk::copy(&image.disk, folder.join("kept.img"))?;
+            disk.grow(size)?;
+            Ok(Kept { disk, folder })
+        };
+        made().unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// Another disk with the same content.
+    #[track_caller]
+    pub fn fork(&self) -> Kept {
+        let made = || -> Result<Kept> {
+            let folder = scratch::evidence()?;
+            let disk = Disk::copy(self.path(), folder.join("kept.img"))?;
+            Ok(Kept { disk, folder })
+        };
+        made().unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// The partition of this name, as a file of its own.
+    #[track_caller]
+    pub fn take_out(&self, name: &str) -> PathBuf {
+        let to = self.folder.join(format!("{name}.part"));
+        let taken = take_out(self.path(), name, &to);
+        taken.unwrap_or_else(|error| panic!("{error:#}"));
+        to
+    }
+}
+
+impl Deref for Kept {
+    type Target = Disk;
+
+    fn deref(&self) -> &Disk {
+        &self.disk
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        match thread::panicking() {
+            true => eprintln!("kept for you: {}", self.folder.display()),
+            false => scratch::forget(&self.folder),
+        }
+    }
+}
+
+/// Copies the partition of this name on the disk at `path` into the file `to`.
+pub fn take_out(path: &Path, name: &str, to: &Path) -> Result<()> {
+    let found = partition(path, name)?;
+    let context = || format!("cannot copy partition {name} of {}", path.display());
+    let mut source = File::open(path).with_context(context)?;
+    source.seek(SeekFrom::Start(found.offset())).with_context(context)?;
+    let target = File::create(to).with_context(context)?;
+    copy_sparse(&mut source.take(found.bytes()), &target).with_context(context)
 }
 
 /// The partition of this name on the disk or image at `path`.
@@ -53,7 +142,7 @@ pub fn partition(path: &Path, name: &str) -> Result<Partition> {
     table.named(name).cloned().context("there is none").with_context(context)
 }
 
-fn copy_sparse(source: &mut File, target: &File) -> io::Result<()> {
+fn copy_sparse(source: &mut impl Read, target: &File) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     let mut offset = 0;
     loop {

@@ -21,6 +21,7 @@
 
 pub mod client;
 pub mod console;
+pub mod data;
 pub mod disk;
 pub mod images;
 pub mod initrd;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::disk::{self, Disk};
+use crate::disk::{self, Disk, Kept};
 use crate::images::Image;
 use crate::uki::BootFiles;
 use crate::vm::Vm;
@@ -17,7 +17,7 @@ const FIRMWARE_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 const QEMU: &str = "qemu-system-x86_64";
 /// Never KVM: what tests see must not depend on where they run. Without cx16, since QEMU 7.2 now
 /// and then breaks a 6.12 guest with it.
-const ALWAYS: [&str; 12] = [
+const ALWAYS: [&str; 11] = [
     "-accel",
     "tcg",
     "-cpu",
@@ -26,11 +26,12 @@ const ALWAYS: [&str; 12] = [
     "q35",
     "-nodefaults",
     "-no-user-config",
-    "-no-reboot",
     "-display",
     "none",
     "-device",
 ];
+/// Bytes of a disk, unless the story wants others.
+pub const DISK: u64 = 2 << 30;
 /// The port of the guest that clients connect to.
 pub const XMPP: u16 = 5222;
 
@@ -43,16 +44,34 @@ enum Boot {
     Firmware,
 }
 
+/// What the machine's network card is plugged into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Network {
+    /// QEMU's own network, with its DHCP server; this host reaches the Server.
+    Qemus,
+    /// Nobody else is there.
+    Silent,
+}
+
 /// What will be started; see [`Machine::start`].
 #[derive(Debug, Clone)]
 pub struct Machine {
     image: PathBuf,
     boot: Boot,
     memory: u32,
+    /// Bytes of a disk; in the image's there would be no room for data.
+    disk_size: u64,
+    /// The first disk, if it outlives the machine.
+    kept: Option<PathBuf>,
     /// How many disks hold a copy of the image.
     copies: usize,
     /// Bytes of the first disk in which a bit is flipped.
     flips: Vec<u64>,
+    network: Network,
+    /// What the clock with the battery says at the start.
+    clock: Option<&'static str>,
+    /// Does a machine that restarts start anew, or end?
+    restarts: bool,
     trace_reads: bool,
     /// Trouble that the story causes itself.
     pub(crate) expected: Vec<&'static str>,
@@ -77,8 +96,13 @@ impl Machine {
             image: image.disk.clone(),
             boot,
             memory: 512,
+            disk_size: DISK,
+            kept: None,
             copies: 1,
             flips: vec![],
+            network: Network::Qemus,
+            clock: None,
+            restarts: false,
             trace_reads: false,
             expected: vec![],
             deadline: Duration::from_secs(120),
@@ -88,6 +112,26 @@ impl Machine {
     /// With so many MiB of memory.
     pub fn memory(self, memory: u32) -> Machine {
         Machine { memory, ..self }
+    }
+
+    /// On this disk, which was made of the same image, or of another with slots of the same size.
+    pub fn on(self, disk: &Kept) -> Machine {
+        Machine { kept: Some(disk.path().to_owned()), ..self }
+    }
+
+    /// With a card that is plugged into nothing.
+    pub fn without_network(self) -> Machine {
+        Machine { network: Network::Silent, ..self }
+    }
+
+    /// The clock with the battery starts at this date: `1970-01-01T00:00:00`.
+    pub fn clock(self, date: &'static str) -> Machine {
+        Machine { clock: Some(date), ..self }
+    }
+
+    /// When it restarts it starts anew, as a real one does; else it ends then.
+    pub fn restarts(self) -> Machine {
+        Machine { restarts: true, ..self }
     }
 
     /// With a second disk that holds the same.
@@ -140,17 +184,23 @@ impl Machine {
             Boot::Direct(files) => direct(&mut command, files, folder)?,
             Boot::Firmware => firmware(&mut command, folder)?,
         }
+        if !self.restarts {
+            command.arg("-no-reboot");
+        }
+        if let Some(date) = self.clock {
+            command.args(["-rtc", &format!("base={date}")]);
+        }
         for number in 0..self.copies {
-            let disk = Disk::copy(&self.image, folder.join(format!("disk{number}.img")))?;
-            let flips = if number == 0 { self.flips.as_slice() } else { &[] };
-            flips.iter().try_for_each(|offset| disk.flip(*offset))?;
-            let file = escaped(disk.path());
+            let file = escaped(&self.disk(number, folder)?);
             command.args(["-drive", &format!("if=none,id=disk{number},format=raw,file={file}")]);
             let boot_order = number + 1;
             let device = format!("virtio-blk-pci,drive=disk{number},bootindex={boot_order}");
             command.args(["-device", &device]);
         }
-        command.args(["-netdev", &format!("user,id=net,hostfwd=tcp:127.0.0.1:0-:{XMPP}")]);
+        command.arg("-netdev").arg(match self.network {
+            Network::Qemus => format!("user,id=net,hostfwd=tcp:127.0.0.1:0-:{XMPP}"),
+            Network::Silent => "hubport,id=net,hubid=0".to_owned(),
+        });
         command.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
         if self.trace_reads {
             let log = folder.join(READS).display().to_string();
@@ -160,6 +210,23 @@ impl Machine {
         command.args(["-chardev", "socket,id=qmp,fd=0", "-mon", "chardev=qmp,mode=control"]);
         command.args(["-chardev", "socket,id=console,fd=1", "-serial", "chardev:console"]);
         Ok(command)
+    }
+
+    /// The disk of this number, made if it isn't there.
+    fn disk(&self, number: usize, folder: &Path) -> Result<PathBuf> {
+        if let (0, Some(kept)) = (number, &self.kept) {
+            return Ok(kept.clone());
+        }
+        let disk = Disk::copy(&self.image, folder.join(format!("disk{number}.img")))?;
+        disk.grow(self.disk_size)?;
+        let flips = if number == 0 { self.flips.as_slice() } else { &[] };
+        flips.iter().try_for_each(|offset| disk.flip(*offset))?;
+        Ok(disk.path().to_owned())
+    }
+
+    /// Does this host reach it?
+    pub(crate) fn is_reachable(&self) -> bool {
+        self.network == Network::Qemus
     }
 }
 

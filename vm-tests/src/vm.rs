@@ -95,13 +95,17 @@ impl Vm {
             minded,
             _turn: turn,
         };
-        vm.find_ports().with_context(|| vm.qemus_errors())?;
+        vm.greet(machine.is_reachable()).with_context(|| vm.qemus_errors())?;
         Ok(vm)
+    }
+
+    fn greet(&mut self, is_reachable: bool) -> Result<()> {
+        self.qmp.execute("qmp_capabilities", json!({}))?;
+        if is_reachable { self.find_ports() } else { Ok(()) }
     }
 
     /// QEMU chose a free port of this host by itself, and tells which.
     fn find_ports(&mut self) -> Result<()> {
-        self.qmp.execute("qmp_capabilities", json!({}))?;
         let table = self.qmp.monitor("info usernet")?;
         let port = qmp::forwarded_port(&table, XMPP).with_context(|| {
             format!("cannot find the port that QEMU forwards to {XMPP}: it says {table}")
@@ -170,6 +174,26 @@ impl Vm {
     pub fn press_power_button(&self) {
         let pressed = self.qmp.execute("system_powerdown", json!({}));
         pressed.unwrap_or_else(|error| panic!("{error:#}"));
+    }
+
+    /// Presses the power button, and waits until the machine has ended in order.
+    #[track_caller]
+    pub fn power_off(self, within: Duration) {
+        self.press_power_button();
+        assert_eq!(self.wait_for_end(within), "guest-shutdown");
+    }
+
+    /// Ends it between two instructions. What it gave to its disk is there; what it still held in
+    /// memory is lost.
+    pub fn cut_power(self) {
+        drop(self);
+    }
+
+    /// Plugs the network cable in, or out.
+    #[track_caller]
+    pub fn set_link(&self, up: bool) {
+        let set = self.qmp.execute("set_link", json!({ "name": "net", "up": up }));
+        set.unwrap_or_else(|error| panic!("{error:#}"));
     }
 
     /// QEMU's machine protocol, for anything else.
