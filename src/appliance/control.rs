@@ -15,7 +15,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Where the socket is. A service sees it only if it is granted.
+/// Where the socket is. A service sees it only if it is granted a verb.
 pub const CONTROL_SOCKET: &str = "/run/stele/control.sock";
 /// The most bytes in a packet, of either direction.
 pub const LONGEST: usize = 64 * 1024;
@@ -56,6 +56,38 @@ pub enum Verb {
     Reboot,
     /// End orderly and go off.
     PowerOff,
+}
+
+/// A [`Verb`] without what it takes: what a service is granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerbName {
+    /// [`Verb::State`]
+    State,
+    /// [`Verb::Services`]
+    Services,
+    /// [`Verb::Logs`]
+    Logs,
+    /// [`Verb::Restart`]
+    Restart,
+    /// [`Verb::Reboot`]
+    Reboot,
+    /// [`Verb::PowerOff`]
+    PowerOff,
+}
+
+impl Verb {
+    /// What a service must be granted to use it.
+    pub fn name(&self) -> VerbName {
+        match self {
+            Verb::State => VerbName::State,
+            Verb::Services => VerbName::Services,
+            Verb::Logs { .. } => VerbName::Logs,
+            Verb::Restart { .. } => VerbName::Restart,
+            Verb::Reboot => VerbName::Reboot,
+            Verb::PowerOff => VerbName::PowerOff,
+        }
+    }
 }
 
 /// One packet from `stele-init`.
@@ -112,8 +144,26 @@ pub struct Machine {
     pub addresses: Vec<Address>,
     /// Its date.
     pub clock: ClockState,
+    /// How much memory it has, and takes.
+    pub memory: Memory,
     /// Why the boot before this one ended, if that wasn't orderly.
     pub last_failure: Option<LastFailure>,
+}
+
+/// Memory by the kernel's count (`/proc/meminfo`), in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// What the kernel manages.
+    pub total: u64,
+    /// What nobody uses.
+    pub free: u64,
+    /// What could be had without swapping.
+    pub available: u64,
+    /// What is kept of files.
+    pub cached: u64,
+    /// What of it is `stele-init`'s own: its resident set.
+    pub init: u64,
 }
 
 /// Where a boot is between its start and its end.

@@ -1,9 +1,11 @@
 //! A service as an image ships it: everything resolved at build time, nothing looked up at boot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::control::VerbName;
 
 /// One supervised program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,9 @@ pub struct Service {
     /// that other services' `runtime` names. All else that the appliance keeps is hidden from it.
     #[serde(default)]
     pub grants: BTreeMap<String, Access>,
+    /// What it may ask of `stele-init`.
+    #[serde(default)]
+    pub control: BTreeSet<VerbName>,
     /// How much of the machine it may take.
     #[serde(default)]
     pub limits: Limits,
@@ -202,6 +207,7 @@ mod tests {
             alive: None,
             runtime: vec![],
             grants: [("/var/lib/a".into(), Access::Write)].into(),
+            control: BTreeSet::new(),
             limits: Limits::default(),
             open_files: 1024,
             stop_within: Millis(1),

@@ -2,10 +2,11 @@
 //! them, what files, users, volumes and services it adds, and what the maintainer scripts of its
 //! packages would have done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use appliance::control::VerbName;
 use appliance::hash::Digest;
 use appliance::service::Access;
 #[cfg(doc)]
@@ -213,6 +214,8 @@ pub struct ServiceEntry {
     /// Volumes, and other services' runtime directories, that it sees: `{ "/var/lib/x" = "rw" }`.
     #[serde(default)]
     pub grants: BTreeMap<AbsolutePath, Access>,
+    #[serde(default)]
+    pub control: BTreeSet<VerbName>,
     /// How much of the machine it may take.
     #[serde(default)]
     pub limits: LimitsEntry,

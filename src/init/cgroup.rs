@@ -102,6 +102,11 @@ impl Cgroup {
         met
     }
 
+    /// What its processes take, in bytes.
+    pub fn memory(&self) -> Option<u64> {
+        self.read("memory.current").trim_end().parse().ok()
+    }
+
     fn read(&self, file: &str) -> String {
         fs::read_to_string(self.path.join(file)).unwrap_or_default()
     }

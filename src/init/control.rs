@@ -2,30 +2,24 @@
 //! [`client`] asks (`stele-init control REQUEST`).
 //!
 //! A caller is known by its user, which the kernel vouches for (`SO_PEERCRED`): processes come and
-//! go, and their numbers with them. Services that share a user share its rights.
+//! go, and their numbers with them. What it may ask is what layers grant to services of that user.
 
 pub mod client;
 pub mod socket;
 
-use appliance::control::{LONGEST, Machine, Phase, Refusal, Reply, Request, Verb};
+use std::collections::BTreeSet;
+
+use appliance::control::{LONGEST, Machine, Phase, Refusal, Reply, Request, Verb, VerbName};
 
 use crate::end::End;
-
-/// Who may use which verb, by the service's name. Root may use all.
-///
-/// Nobody yet: the web front will have `state`, `logs`, `reboot` and `power_off`.
-pub const GRANTS: &[Grant] = &[];
-
-/// A service, and the names of the verbs that it may use.
-pub type Grant = (&'static str, &'static [&'static str]);
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
-    /// The user 0.
+    /// The user 0: may use every verb.
     Root,
-    /// The user of these services; nobody's, if there are none.
-    Services(Vec<String>),
+    /// Who may use these verbs: nobody's user, if there are none.
+    Granted(BTreeSet<VerbName>),
 }
 
 /// What shall be done besides answering.
@@ -44,39 +38,28 @@ pub trait Logs {
 }
 
 impl Caller {
-    /// The one with this user, of services with theirs.
-    pub fn of<'a>(user: u32, services: impl IntoIterator<Item = (&'a str, u32)>) -> Caller {
+    /// The one with this user, of services with theirs and what they are granted.
+    pub fn of<'a>(
+        user: u32,
+        services: impl IntoIterator<Item = &'a (u32, BTreeSet<VerbName>)>,
+    ) -> Caller {
         if user == 0 {
             return Caller::Root;
         }
-        let own = services.into_iter().filter(|(_, its)| *its == user);
-        Caller::Services(own.map(|(name, _)| name.to_owned()).collect())
+        let own = services.into_iter().filter(|(its, _)| *its == user);
+        Caller::Granted(own.flat_map(|(_, verbs)| verbs).copied().collect())
     }
 
     /// May it use a verb at all?
-    pub fn is_known(&self, grants: &[Grant]) -> bool {
-        *self == Caller::Root || grants.iter().any(|(service, _)| self.is(service))
+    pub fn is_known(&self) -> bool {
+        !matches!(self, Caller::Granted(verbs) if verbs.is_empty())
     }
 
-    fn may(&self, verb: &Verb, grants: &[Grant]) -> bool {
-        let verb = name_of(verb);
-        let grants = || grants.iter().any(|(name, verbs)| self.is(name) && verbs.contains(&verb));
-        *self == Caller::Root || grants()
-    }
-
-    fn is(&self, service: &str) -> bool {
-        matches!(self, Caller::Services(names) if names.iter().any(|name| name == service))
-    }
-}
-
-fn name_of(verb: &Verb) -> &'static str {
-    match verb {
-        Verb::State => "state",
-        Verb::Services => "services",
-        Verb::Logs { .. } => "logs",
-        Verb::Restart { .. } => "restart",
-        Verb::Reboot => "reboot",
-        Verb::PowerOff => "power_off",
+    fn may(&self, verb: &Verb) -> bool {
+        match self {
+            Caller::Root => true,
+            Caller::Granted(verbs) => verbs.contains(&verb.name()),
+        }
     }
 }
 
@@ -84,12 +67,11 @@ fn name_of(verb: &Verb) -> &'static str {
 pub fn answer(
     caller: &Caller,
     request: Result<Request, Refusal>,
-    grants: &[Grant],
     machine: &Machine,
     logs: &impl Logs,
 ) -> (Reply, Option<Effect>) {
     let verb = match request {
-        Ok(Request { verb, .. }) if caller.may(&verb, grants) => verb,
+        Ok(Request { verb, .. }) if caller.may(&verb) => verb,
         Ok(_) => return (Reply::Refused(Refusal::Forbidden), None),
         Err(refusal) => return (Reply::Refused(refusal), None),
     };

@@ -14,7 +14,7 @@ pub mod client;
 pub mod message;
 pub mod report;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use appliance::boot::{DHCP_USER, INIT_PROGRAM};
 use appliance::service::{Kind, Limits, Memory, Millis, Ready, Service, User};
@@ -33,6 +33,7 @@ pub fn service(interface: &str) -> Service {
         alive: None,
         runtime: vec![],
         grants: BTreeMap::new(),
+        control: BTreeSet::new(),
         limits: Limits { memory: Memory::Bytes(16 << 20), pids: 2, cpu_weight: 100 },
         open_files: 16,
         stop_within: Millis(1_000),

@@ -8,14 +8,14 @@ mod orders;
 mod requests;
 mod time;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
 use appliance::boot::Appliance;
-use appliance::control::{CONTROL_SOCKET, Phase};
+use appliance::control::{CONTROL_SOCKET, Phase, VerbName};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -53,8 +53,8 @@ pub struct EventLoop {
     workers: Vec<Worker>,
     /// How often each was started, by [`Id`].
     starts: Vec<u32>,
-    /// The services' users.
-    users: Vec<(String, u32)>,
+    /// The services' users, and what these may ask.
+    callers: Vec<(u32, BTreeSet<VerbName>)>,
     /// Where others may ask; a machine without still serves.
     door: Option<Door>,
     /// How often those who may not ask are mentioned.
@@ -118,7 +118,7 @@ impl EventLoop {
             supervisor: Supervisor::default(),
             workers: vec![],
             starts: vec![],
-            users: services.iter().map(|of| (of.name.clone(), of.user.uid)).collect(),
+            callers: services.iter().map(|of| (of.user.uid, of.control.clone())).collect(),
             door: open_door(),
             strangers: Throttle::default(),
             network,

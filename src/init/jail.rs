@@ -8,7 +8,7 @@
 //! | `/sys` | nothing |
 //! | `/dev` | `null zero full random urandom`, and a `shm` of its own |
 //! | `/tmp` | its own, gone with its last process |
-//! | `/run` | its own runtime directories, `net` (`resolv.conf`, `hosts`), `notify`, what is granted |
+//! | `/run` | its own runtime directories, `net` (`resolv.conf`, `hosts`), `notify`, what is granted, init's socket if it may ask |
 //!
 //! [`plan`] decides which system calls make it, [`Jail::enter`] does them in the child, where
 //! nothing may be allocated.
@@ -198,15 +198,15 @@ fn plan(service: &Service) -> Result<Vec<Deed>, std::ffi::NulError> {
         };
         match path.starts_with("/run/") {
             true if service.runtime.contains(path) => {}
-            true if path == CONTROL_SOCKET => {
-                plan.0.push(Deed::Folder(CString::new("run/stele")?));
-                plan.0.push(Deed::File(CString::new(inside(path))?));
-                plan.bind(path, inside(path), flags)?;
-            }
             true => plan.folder_of(path, flags)?,
             // The image has an empty directory there.
             false => plan.bind(path, inside(path), flags)?,
         }
+    }
+    if !service.control.is_empty() {
+        plan.0.push(Deed::Folder(CString::new("run/stele")?));
+        plan.0.push(Deed::File(CString::new(inside(CONTROL_SOCKET))?));
+        plan.bind(CONTROL_SOCKET, inside(CONTROL_SOCKET), READ_ONLY)?;
     }
     let sealed = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | READ_ONLY;
     plan.mount(None, "run", None, sealed, None)?;
@@ -268,6 +268,7 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::worker::tests::service;
+    use appliance::control::VerbName;
 
     /// Where something from outside is mounted, and whether it can be written there.
     fn shown(service: &Service) -> Vec<(String, String, bool)> {
@@ -318,6 +319,9 @@ mod tests {
             row("/var/lib/a", "var/lib/a", true),
         ];
         assert_eq!(shown(&service)[3..], expected);
+        service.control = [VerbName::State].into();
+        let socket = row(CONTROL_SOCKET, "run/stele/control.sock", false);
+        assert_eq!(shown(&service).last(), Some(&socket));
         assert_eq!(plan(&service).unwrap().last(), Some(&Deed::Pivot));
     }
 }

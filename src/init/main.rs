@@ -27,6 +27,7 @@ mod last_failure;
 mod launch;
 mod lifecycle;
 mod log;
+mod memory;
 mod modules;
 mod mounts;
 mod network;

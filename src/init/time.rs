@@ -19,7 +19,7 @@ pub mod keeper;
 pub mod message;
 pub mod report;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -43,6 +43,7 @@ pub fn service(floor: u64) -> Service {
         alive: None,
         runtime: vec![],
         grants: BTreeMap::new(),
+        control: BTreeSet::new(),
         limits: Limits { memory: Memory::Bytes(16 << 20), pids: 2, cpu_weight: 100 },
         open_files: 16,
         stop_within: Millis(1_000),

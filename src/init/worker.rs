@@ -130,6 +130,11 @@ impl Worker {
         self.process.as_ref().map(|process| process.pid)
     }
 
+    /// What its processes take, in bytes.
+    pub fn memory(&self) -> Option<u64> {
+        self.cgroup.memory()
+    }
+
     /// The next moment at which [`Worker::is_overdue`], [`Worker::is_ready`] or [`Worker::is_hung`]
     /// is worth asking.
     pub fn deadline(&self) -> Option<Moment> {
@@ -352,7 +357,7 @@ fn is_mounted(folder: &Path) -> io::Result<bool> {
 pub mod tests {
     use super::*;
     use appliance::service::{Limits, Millis, User};
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     pub fn service(name: &str) -> Service {
         Service {
@@ -365,6 +370,7 @@ pub mod tests {
             alive: None,
             runtime: vec![],
             grants: BTreeMap::new(),
+            control: BTreeSet::new(),
             limits: Limits::default(),
             open_files: 1024,
             stop_within: Millis(1),

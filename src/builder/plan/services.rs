@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 use appliance::boot::Volume;
-use appliance::control::CONTROL_SOCKET;
 use appliance::service::{self, Alive, Kind, Limits, Millis, Ready, Service, User};
 
 use crate::layer::{AliveEntry, LayerFolder, LimitsEntry, ReadyEntry, ServiceEntry};
@@ -13,7 +12,7 @@ use crate::quantity::{AbsolutePath, Name, Span};
 /// The name that a service may wait for although no layer declares it.
 const NETWORK: &str = "network";
 /// What stele-init calls itself, its own children and the logs of neither.
-const RESERVED: [&str; 4] = ["init", "kernel", NETWORK, "stele-init"];
+const RESERVED: [&str; 5] = ["init", "kernel", NETWORK, "stele-init", "time"];
 /// A program that is ready as soon as it runs must run by then.
 const EXEC_WITHIN: Millis = Millis(10_000);
 /// The longest that a daemon may be sent to see whether it is alive.
@@ -55,11 +54,8 @@ pub fn resolve(
 fn check_grants(services: &BTreeMap<&str, Service>, volumes: &[Volume]) -> Result<()> {
     let runtime: BTreeSet<&String> = services.values().flat_map(|s| &s.runtime).collect();
     for service in services.values() {
-        let is_known = |path: &String| {
-            path == CONTROL_SOCKET
-                || runtime.contains(path)
-                || volumes.iter().any(|v| v.path == *path)
-        };
+        let is_known =
+            |path: &String| runtime.contains(path) || volumes.iter().any(|v| v.path == *path);
         if let Some(path) = service.grants.keys().find(|path| !is_known(path)) {
             bail!(
                 "cannot grant {path} to service {}: it is neither a volume nor the runtime \
@@ -113,6 +109,7 @@ fn resolve_one(
         alive: alive(entry)?,
         runtime: entry.runtime.iter().map(ToString::to_string).collect(),
         grants: entry.grants.iter().map(|(path, access)| (path.to_string(), *access)).collect(),
+        control: entry.control.clone(),
         limits: limits(&entry.limits)?,
         open_files: entry.open_files,
         stop_within: millis(entry.stop.within),

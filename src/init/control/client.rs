@@ -1,5 +1,5 @@
-//! `stele-init control REQUEST`: sends one packet, prints the reply. For tests, and for people
-//! who debug an image: it has no rights but its caller's.
+//! `stele-init control REQUEST`: sends one packet, prints the reply, a value a line. For tests, and
+//! for people who debug an image: it has no rights but its caller's.
 
 use std::os::fd::AsRawFd as _;
 
@@ -10,6 +10,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, setsockopt, socket,
 };
 use nix::sys::time::TimeVal;
+use serde_json::Value;
 
 use crate::failure::{Failure, OrCannot as _};
 
@@ -19,7 +20,7 @@ const ANSWER_WITHIN: i64 = 10;
 /// Runs to the end.
 pub fn run(request: &str) {
     match ask(request.as_bytes()) {
-        Ok(reply) => println!("{}", String::from_utf8_lossy(&reply)),
+        Ok(reply) => println!("{reply:#}"),
         Err(failure) => {
             eprintln!("{failure}");
             std::process::exit(1)
@@ -27,7 +28,7 @@ pub fn run(request: &str) {
     }
 }
 
-fn ask(request: &[u8]) -> Result<Vec<u8>, Failure> {
+fn ask(request: &[u8]) -> Result<Value, Failure> {
     let what = format_args!("ask at {CONTROL_SOCKET}");
     let flags = SockFlag::SOCK_CLOEXEC;
     let socket =
@@ -47,5 +48,5 @@ fn ask(request: &[u8]) -> Result<Vec<u8>, Failure> {
     };
     let length = length.or_cannot(what)?;
     reply.truncate(length);
-    Ok(reply)
+    serde_json::from_slice(&reply).or_cannot("read the reply")
 }

@@ -1,25 +1,23 @@
 //! What callers of the control socket ask for.
 
-use std::fs;
-
 use appliance::control::{ClockState, Machine, Phase, ServiceState};
 
 use super::EventLoop;
 use crate::control::socket::Key;
-use crate::control::{self, Caller, Effect, GRANTS, Logs};
+use crate::control::{self, Caller, Effect, Logs};
 use crate::lifecycle::{Event, State};
 use crate::log::{notice, warning};
 use crate::output::Verdict;
 use crate::supervisor::Id;
 use crate::worker::Worker;
-use crate::{clock, last_failure};
+use crate::{clock, last_failure, memory};
 
 impl EventLoop {
     /// Somebody knocks.
     pub(super) fn on_callers(&mut self) {
         let now = clock::now();
-        let users = &self.users;
-        let who = |user| Caller::of(user, users.iter().map(|(name, its)| (name.as_str(), *its)));
+        let callers = &self.callers;
+        let who = |user| Caller::of(user, callers);
         let Some(door) = &mut self.door else { return };
         for user in door.admit(now, who) {
             if let Verdict::Show { .. } = self.strangers.ask(now) {
@@ -34,7 +32,7 @@ impl EventLoop {
         let Some((caller, request)) = self.door.as_mut().and_then(|door| door.read(key)) else {
             return;
         };
-        let (reply, effect) = control::answer(&caller, request, GRANTS, &self.machine(), self);
+        let (reply, effect) = control::answer(&caller, request, &self.machine(), self);
         if let Some(door) = &mut self.door {
             door.reply(key, &reply, now);
         }
@@ -57,7 +55,7 @@ impl EventLoop {
 
     fn machine(&self) -> Machine {
         // The appliance's own: init's children come and go with the network.
-        let states = (0..self.users.len()).map(|index| self.supervisor.state(Id(index)));
+        let states = (0..self.callers.len()).map(|index| self.supervisor.state(Id(index)));
         Machine {
             name: self.name.clone(),
             version: self.version.clone(),
@@ -66,6 +64,7 @@ impl EventLoop {
             services: self.services(),
             addresses: self.network.addresses(),
             clock: ClockState { date: clock::date().as_secs(), is_synced: self.keeper.is_synced() },
+            memory: memory::now(),
             last_failure: last_failure::last().cloned(),
         }
     }
@@ -76,7 +75,7 @@ impl EventLoop {
             state: self.supervisor.state(Id(index)).to_string(),
             restarts: self.starts.get(index).map_or(0, |starts| starts.saturating_sub(1)),
             pid: worker.pid().map(|pid| pid.as_raw()),
-            memory: worker.pid().and_then(|pid| memory(pid.as_raw())),
+            memory: worker.memory(),
         };
         self.workers.iter().enumerate().map(state).collect()
     }
@@ -106,14 +105,6 @@ fn phase(is_ending: bool, states: impl Iterator<Item = State>) -> Phase {
         Some(1) => Phase::Starting,
         _ => Phase::Running,
     }
-}
-
-/// What the cgroup of this process takes.
-fn memory(pid: i32) -> Option<u64> {
-    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let path = cgroup.trim_end().strip_prefix("0::")?;
-    let bytes = fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.current")).ok()?;
-    bytes.trim_end().parse().ok()
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! How much memory the system takes while the Server serves, by the kernel's own count.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use vm_tests::console::{DENYLIST, Line};
 use vm_tests::images::Image;
@@ -24,8 +22,8 @@ pub struct Use {
     pub used_kib: u64,
     /// Total − available: with what could not be freed at once.
     pub unavailable_kib: u64,
-    /// All that the kernel counts.
-    pub counts_kib: BTreeMap<String, u64>,
+    /// PID 1's resident set.
+    pub init_kib: u64,
 }
 
 /// Boots machines with 1 GiB and with 512 MiB. What prints the figures is counted too.
@@ -38,7 +36,7 @@ pub fn measure() -> Vec<Use> {
             let vm = Machine::direct(&image).memory(machine_mib).start();
             vm.stream_reply("prose.local", BOOT);
             vm.wait_for("stele-init: service meminfo: done", SOON);
-            Use::of(machine_mib, &vm.lines_with("meminfo: "))
+            Use::of(machine_mib, &vm.lines_with("meminfo: ")).expect("no counts of memory")
         })
         .collect()
 }
@@ -61,21 +59,21 @@ pub fn smallest() -> Option<u32> {
 }
 
 impl Use {
-    fn of(machine_mib: u32, lines: &[Line]) -> Use {
-        let entries = lines.iter().filter_map(|line| {
-            let (name, value) = line.rest_after("meminfo: ")?.split_once(':')?;
-            Some((name.to_owned(), value.trim().strip_suffix(" kB")?.parse().ok()?))
-        });
-        let entries: BTreeMap<String, u64> = entries.collect();
-        let of =
-            |name: &str| *entries.get(name).unwrap_or_else(|| panic!("no {name} in {entries:?}"));
-        Use {
+    /// From the reply to `state`, whose counts are in bytes.
+    fn of(machine_mib: u32, lines: &[Line]) -> Option<Use> {
+        let memory = lines.iter().skip_while(|line| !line.text.ends_with("\"memory\": {"));
+        let kib = |name: &str| -> Option<u64> {
+            let mut values =
+                memory.clone().filter_map(|line| line.rest_after(&format!("\"{name}\": ")));
+            Some(values.next()?.trim_end_matches(',').parse::<u64>().ok()? / 1024)
+        };
+        Some(Use {
             machine_mib,
-            total_kib: of("MemTotal"),
-            used_kib: of("MemTotal") - of("MemFree") - of("Cached"),
-            unavailable_kib: of("MemTotal") - of("MemAvailable"),
-            counts_kib: entries,
-        }
+            total_kib: kib("total")?,
+            used_kib: kib("total")? - kib("free")? - kib("cached")?,
+            unavailable_kib: kib("total")? - kib("available")?,
+            init_kib: kib("init")?,
+        })
     }
 }
 
@@ -92,15 +90,21 @@ mod tests {
             cpu: Duration::ZERO,
             text: format!("[    4.2] meminfo: {text}"),
         };
-        let lines = [
-            "MemTotal:         500 kB",
-            "MemFree:    100 kB",
-            "MemAvailable: 350 kB",
-            "Cached: 150 kB",
-            "HugePages_Total:       0",
+        let counts = [
+            "    \"free\": 7,",
+            "    \"memory\": {",
+            "      \"available\": 358400,",
+            "      \"cached\": 153600,",
+            "      \"free\": 102400,",
+            "      \"init\": 2048,",
+            "      \"total\": 512000",
+            "    },",
         ];
-        let used = Use::of(1, &lines.map(line));
+        let used = Use::of(1, &counts.map(line)).unwrap();
         assert_eq!((used.total_kib, used.used_kib, used.unavailable_kib), (500, 250, 150));
-        assert_eq!(used.counts_kib.len(), 4, "{used:?}");
+        assert_eq!(used.init_kib, 2);
+        assert!(
+            Use::of(1, &counts[..4].iter().map(|text| line(text)).collect::<Vec<_>>()).is_none()
+        );
     }
 }

@@ -63,7 +63,7 @@ fn a_stranger_takes_no_place() {
     let (mut door, path) = door("stranger");
     let socket = knock(&path);
     let user = getuid().as_raw();
-    assert_eq!(door.admit(NOW, |_| Caller::Services(vec!["x".into()])), [user]);
+    assert_eq!(door.admit(NOW, |_| Caller::Granted([].into())), [user]);
     assert_eq!(keys(&door), []);
     assert_eq!(heard(&socket).unwrap(), br#"{"refused":"forbidden"}"#);
     assert_eq!(heard(&socket).unwrap(), b"");
