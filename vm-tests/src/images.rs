@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::scratch::{self, bounded};
@@ -37,8 +37,26 @@ impl Image {
 
     /// What is shipped, and these layers of `vm-tests/layers`.
     pub fn with_layers(layers: &[&str]) -> Image {
-        build_variant(layers).unwrap_or_else(|error| panic!("{error:#}"))
+        Image::changed(&layers.join("+"), layers, &[])
     }
+
+    /// The same, with files of the shipped layers changed. It is called `name`.
+    pub fn changed(name: &str, layers: &[&str], changes: &[Change]) -> Image {
+        build_variant(name, layers, changes).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+}
+
+/// How a file of a layer differs in a variant.
+#[derive(Debug, Clone, Copy)]
+pub struct Change<'a> {
+    /// The layer.
+    pub layer: &'a str,
+    /// The file in its folder.
+    pub file: &'a str,
+    /// What is in it, once.
+    pub from: &'a str,
+    /// What the variant has in its place.
+    pub to: &'a str,
 }
 
 fn build_release() -> Result<Image> {
@@ -47,10 +65,42 @@ fn build_release() -> Result<Image> {
     build(Tools::find()?, &recipes().join(RECIPE).with_extension("toml"), &out)
 }
 
-fn build_variant(layers: &[&str]) -> Result<Image> {
+fn build_variant(name: &str, layers: &[&str], changes: &[Change]) -> Result<Image> {
     let _held = scratch::lock("build")?;
-    let out = scratch::folder(&format!("vm-images/{}", layers.join("+")))?;
+    let out = scratch::folder(&format!("vm-images/{name}"))?;
+    write_changed(changes, &out.join(CHANGED))?;
     build(Tools::find()?, &write_variant(layers, &out)?, &out)
+}
+
+/// The folder of a variant's changed layers.
+const CHANGED: &str = "changed-layers";
+
+/// Copies the layers that change, changed, into `folder`.
+fn write_changed(changes: &[Change], folder: &Path) -> Result<()> {
+    let context = || format!("cannot change layers in {}", folder.display());
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(context)?;
+    }
+    fs::create_dir_all(folder).with_context(context)?;
+    for Change { layer, file, from, to } in changes {
+        let copy = folder.join(layer);
+        if !copy.exists() {
+            copy_files(&recipes().join("../layers").join(layer), &copy).with_context(context)?;
+        }
+        let text = fs::read_to_string(copy.join(file)).with_context(context)?;
+        ensure!(text.matches(from).count() == 1, "`{from}` isn't once in {layer}/{file}");
+        fs::write(copy.join(file), text.replace(from, to)).with_context(context)?;
+    }
+    Ok(())
+}
+
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
 }
 
 /// The folder with the recipe and its lock.
@@ -64,7 +114,7 @@ fn write_variant(layers: &[&str], folder: &Path) -> Result<PathBuf> {
     let recipe = recipes().join(RECIPE).with_extension("toml");
     let text =
         fs::read_to_string(&recipe).with_context(|| format!("cannot read {}", recipe.display()))?;
-    let text = variant(&text, layers, &recipes())
+    let text = variant(&text, layers, &recipes(), &[folder.join(CHANGED), own_layers()])
         .with_context(|| format!("cannot make a variant of {}", recipe.display()))?;
     let (own, lock) = (folder.join(RECIPE).with_extension("toml"), recipe.with_extension("lock"));
     fs::write(&own, text).with_context(|| format!("cannot write {}", own.display()))?;
@@ -73,14 +123,24 @@ fn write_variant(layers: &[&str], folder: &Path) -> Result<PathBuf> {
     Ok(own)
 }
 
-/// The text of a recipe with more layers; folders that it names relative to itself, in `beside`,
-/// become absolute.
-pub fn variant(recipe: &str, layers: &[&str], beside: &Path) -> Result<String> {
+/// Layers for tests.
+fn own_layers() -> PathBuf {
+    scratch::workspace().join("vm-tests/layers")
+}
+
+/// The text of a recipe with more layers, looked for in these folders first; those that it names
+/// relative to itself, in `beside`, become absolute.
+pub fn variant(
+    recipe: &str,
+    layers: &[&str],
+    beside: &Path,
+    folders: &[PathBuf],
+) -> Result<String> {
     let mut recipe: toml::Table = recipe.parse()?;
     let absolute =
         |folder: &str| -> toml::Value { beside.join(folder).display().to_string().into() };
-    let mut folders =
-        vec![absolute(&scratch::workspace().join("vm-tests/layers").to_string_lossy())];
+    let first = folders.iter().map(|folder| absolute(&folder.to_string_lossy()));
+    let mut folders: Vec<toml::Value> = first.collect();
     match recipe.get("layers-from").and_then(toml::Value::as_array) {
         Some(own) => folders.extend(own.iter().filter_map(toml::Value::as_str).map(absolute)),
         None => folders.push(absolute("../layers")),
@@ -173,14 +233,14 @@ mod tests {
     fn a_variant_has_more_layers_and_finds_all_of_them() {
         let beside = Path::new("/somewhere/recipes");
         let recipe = "name = \"x\"\nlayers = [\"base\"]\n[image]\nesp = \"48 MiB\"\n";
-        let made: toml::Table = variant(recipe, &["test-a"], beside).unwrap().parse().unwrap();
+        let made = variant(recipe, &["test-a"], beside, &["/tests".into()]).unwrap();
+        let made: toml::Table = made.parse().unwrap();
         let names = |key: &str| -> Vec<String> {
             let names = made[key].as_array().unwrap().iter();
             names.map(|name| name.as_str().unwrap().to_owned()).collect()
         };
         assert_eq!(names("layers"), ["base", "test-a"]);
-        assert!(names("layers-from")[0].ends_with("/vm-tests/layers"));
-        assert_eq!(names("layers-from")[1], "/somewhere/recipes/../layers");
+        assert_eq!(names("layers-from"), ["/tests", "/somewhere/recipes/../layers"]);
         assert_eq!(made["image"]["esp"].as_str(), Some("48 MiB"));
     }
 

@@ -38,7 +38,7 @@ for line in io.lines("/proc/self/status") do
   end
 end
 
-for line in io.lines("/proc/mounts") do
+for line in io.lines("/proc/self/mounts") do
   local device, place, kind, options = line:match("^(%S+) (%S+) (%S+) (%S+)")
   answer("mount " .. place, device .. " " .. kind .. " " .. options)
 end

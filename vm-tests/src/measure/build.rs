@@ -78,7 +78,7 @@ fn measure_cold(tools: &Tools, scratch: &Path) -> Result<Cold> {
     eprintln!("build: cold");
     let recipe = scratch.join(RECIPE).with_extension("toml");
     let text = fs::read_to_string(images::recipes().join(RECIPE).with_extension("toml"))?;
-    fs::write(&recipe, images::variant(&text, &[], &images::recipes())?)?;
+    fs::write(&recipe, images::variant(&text, &[], &images::recipes(), &[])?)?;
     let (store, out) = (scratch.join("store"), scratch.join("cold"));
     let lock_and_fetch = timed(stele(tools, "lock", &recipe).arg("--store").arg(&store))?;
     let mut build = stele(tools, "build", &recipe);
