@@ -42,8 +42,9 @@ use crate::{random, sys, tool, watchdog};
 pub const AT: &str = "/run/stele/data";
 /// Nothing on it is a program.
 pub const BARE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
-/// What was acknowledged is lost to a cut only within so many seconds, or not at all if synced.
-const OPTIONS: &str = "errors=remount-ro,commit=5";
+/// What a service wrote is lost to a cut only within so many seconds, or not at all if synced. Blocks
+/// are taken when they are written: else what a service appends would wait for half a minute.
+const OPTIONS: &str = "errors=remount-ro,commit=5,nodelalloc";
 const MAKE_WITHIN: Duration = Duration::from_secs(60);
 const CHECK_WITHIN: Duration = Duration::from_secs(600);
 /// How long a refusal stays on the console before the machine tries again.

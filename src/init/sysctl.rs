@@ -13,6 +13,9 @@ const SETTINGS: &[(&str, &str)] = &[
     ("kernel/hung_task_panic", "1"),
     // A service that took too much memory is named; a list of all processes helps nobody.
     ("vm/oom_dump_tasks", "0"),
+    // What services overwrite is on the disk as soon as what they append (see `data.rs`).
+    ("vm/dirty_expire_centisecs", "300"),
+    ("vm/dirty_writeback_centisecs", "100"),
     // What services have no use for, an intruder hasn't either.
     ("kernel/kptr_restrict", "2"),
     ("kernel/dmesg_restrict", "1"),

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A real XMPP client: logs in over STARTTLS, sends itself a message, and waits for it.
+"""A real XMPP client: logs in over STARTTLS, sends itself a message, waits for it, and lists what
+is in its archive.
 
 Prints one JSON object; exits 0 if the message came back, else 1 with a cause in "failed". The
 server's certificate must be the one given, and be for the domain. Needs python3-slixmpp.
@@ -23,9 +24,10 @@ class Client(slixmpp.ClientXMPP):
         super().__init__(options.jid, options.password)
         self.ca_certs = pathlib.Path(options.certificate)
         self.outcome = outcome
-        self.nonce = secrets.token_hex(16)
-        self.facts = {"message_returned": False}
+        self.body = options.body or secrets.token_hex(16)
+        self.facts = {"message_returned": False, "archive": []}
         self.refusal = "no mechanism in common"
+        self.register_plugin("xep_0313")
         # Only mechanisms in which the password itself is never told; and without channel binding:
         # slixmpp 1.8 knows only a kind that TLS 1.3 doesn't have, and fails for trying it.
         sasl = self["feature_mechanisms"]
@@ -52,11 +54,18 @@ class Client(slixmpp.ClientXMPP):
         self.facts["cipher"] = tls.cipher()[0]
         self.facts["sasl_mechanism"] = self["feature_mechanisms"].mech.name
         self.send_presence()
-        self.send_message(mto=self.boundjid, mbody=self.nonce, mtype="chat")
+        self.send_message(mto=self.boundjid, mbody=self.body, mtype="chat")
 
-    def on_message(self, message):
-        if message["body"] == self.nonce and message["from"] == self.boundjid:
+    async def on_message(self, message):
+        is_mine = message["body"] == self.body and message["from"] == self.boundjid
+        if is_mine and not self.facts["message_returned"]:
             self.facts["message_returned"] = True
+            try:
+                async for result in self["xep_0313"].iterate(rsm={"max": "50"}):
+                    stanza = result["mam_result"]["forwarded"]["stanza"]
+                    self.facts["archive"].append(stanza["body"])
+            except slixmpp.exceptions.IqError as error:
+                self.fail(f"archive: {error.condition}")
             self.finish()
 
     def on_refusal(self, stanza):
@@ -99,6 +108,7 @@ def main():
     parser.add_argument("--jid", required=True)
     parser.add_argument("--password", required=True)
     parser.add_argument("--certificate", required=True, help="PEM file: the one to accept")
+    parser.add_argument("--body", help="the message; else a random one")
     parser.add_argument("--within", type=float, default=30, help="seconds")
     facts = asyncio.run(run(parser.parse_args()))
     print(json.dumps(facts))

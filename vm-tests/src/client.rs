@@ -17,6 +17,11 @@ const PYTHON: &str = "/usr/bin/python3";
 /// How long a login may take, in seconds.
 const WITHIN: u32 = 30;
 
+/// The account that the layer `test-account` makes.
+pub const JID: &str = "tester@prose.local";
+/// Its password.
+pub const PASSWORD: &str = "not a secret";
+
 /// Who logs in.
 #[derive(Debug, Clone)]
 pub struct Login<'a> {
@@ -26,6 +31,8 @@ pub struct Login<'a> {
     pub password: &'a str,
     /// A PEM file: the certificate that the Server must have.
     pub certificate: PathBuf,
+    /// The message to oneself; else a random one.
+    pub body: Option<&'a str>,
 }
 
 /// What came of it.
@@ -33,6 +40,8 @@ pub struct Login<'a> {
 pub struct Session {
     /// Did the message to oneself come back?
     pub message_returned: bool,
+    /// The texts of all messages that the Server has kept for this account, the oldest first.
+    pub archive: Vec<String>,
     /// For example `TLSv1.3`.
     pub tls_version: Option<String>,
     /// TLS' cipher suite.
@@ -57,6 +66,7 @@ impl Login<'_> {
         command.arg(scratch::workspace().join("vm-tests/clients/xmpp.py"));
         command.args(["--host", &server.ip().to_string(), "--port", &server.port().to_string()]);
         command.args(["--jid", self.jid, "--password", self.password]);
+        command.args(self.body.iter().flat_map(|body| ["--body", body]));
         command.args(["--within", &WITHIN.to_string(), "--certificate"]).arg(&self.certificate);
         let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
         let said = String::from_utf8_lossy(&output.stderr);

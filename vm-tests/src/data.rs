@@ -27,6 +27,11 @@ impl Data {
         Data { part }
     }
 
+    /// The copy.
+    pub fn path(&self) -> &Path {
+        &self.part
+    }
+
     /// The bytes of a file: `/random-seed`.
     #[track_caller]
     pub fn read(&self, path: &str) -> Vec<u8> {
@@ -64,6 +69,16 @@ impl Data {
         command.args(["-R", request]).arg(&self.part).env("DEBUGFS_PAGER", "cat");
         command.output().context("cannot start debugfs\nhint: install e2fsprogs")
     }
+}
+
+/// The bytes of an ext4 of so many, as another system makes it.
+pub fn another_systems(size: u64) -> Result<Vec<u8>> {
+    let file = tempfile::NamedTempFile::new()?;
+    file.as_file().set_len(size)?;
+    let mut command = scratch::bounded("mke2fs", WITHIN);
+    command.args(["-q", "-F", "-t", "ext4", "-L", "home"]).arg(file.path());
+    ensure!(command.status().context("cannot start mke2fs")?.success(), "cannot make an ext4");
+    Ok(std::fs::read(file.path())?)
 }
 
 /// Has e2fsck do what needs no question; anything else is an error.

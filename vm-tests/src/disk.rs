@@ -1,14 +1,17 @@
 //! Disks: copies of an image that keep its holes, and damage done to them.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::ops::Deref;
+use std::io::{self, Read, Write};
+use std::ops::{Deref, Range};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use anyhow::{Context, Result};
-use appliance::gpt::{Partition, SECTOR, Table};
+use anyhow::{Context, Result, ensure};
+use appliance::gpt::{Guid, Partition, SECTOR, Table};
+use appliance::hash::Digest;
+use nix::errno::Errno;
+use nix::unistd::{Whence, lseek64};
 
 use crate::images::Image;
 use crate::scratch;
@@ -27,10 +30,11 @@ impl Disk {
     /// Copies the image `from` to `to`.
     pub fn copy(from: &Path, to: PathBuf) -> Result<Disk> {
         let context = || format!("cannot copy {} to {}", from.display(), to.display());
-        let mut source = File::open(from).with_context(context)?;
+        let source = File::open(from).with_context(context)?;
         let options = File::options().read(true).write(true).create_new(true).open(&to);
         let file = options.with_context(context)?;
-        copy_sparse(&mut source, &file).with_context(context)?;
+        let length = source.metadata().with_context(context)?.len();
+        copy_sparse(&source, 0..length, &file).with_context(context)?;
         Ok(Disk { path: to, file })
     }
 
@@ -46,6 +50,57 @@ impl Disk {
             true => self.file.set_len(size).with_context(context),
             false => Ok(()),
         }
+    }
+
+    /// Digest of all that is on it: of where there is something, and what.
+    pub fn digest(&self) -> Result<Digest> {
+        let context = || format!("cannot read {}", self.path.display());
+        let mut found = Vec::new();
+        each_chunk(&self.file, 0..u64::MAX, |offset, chunk| {
+            found.extend(offset.to_le_bytes());
+            found.extend(Digest::of(chunk).0);
+            Ok(())
+        })
+        .with_context(context)?;
+        Ok(Digest::of(&found))
+    }
+
+    /// Leaves, at its end alone, a partition table that it had before the image was written to its
+    /// start: with one partition in sectors that the image doesn't take.
+    pub fn had_another_table(&self, first: u64, last: u64) -> Result<()> {
+        let disk_sectors = self.file.metadata()?.len() / SECTOR;
+        let old = Partition {
+            kind: Guid::random([1; 16]),
+            id: Guid::random([2; 16]),
+            sectors: first..=last,
+            attributes: 0,
+            name: "home".into(),
+        };
+        let table = Table { disk: Guid::random([3; 16]), disk_sectors, partitions: vec![old] };
+        let extents = table.to_extents();
+        let at_the_end = extents.iter().filter(|extent| extent.offset / SECTOR > last);
+        at_the_end.into_iter().try_for_each(|extent| self.write_at(&extent.bytes, extent.offset))
+    }
+
+    /// An error unless `bytes` are somewhere on it.
+    pub fn must_hold(&self, bytes: &[u8]) -> Result<()> {
+        let context = || format!("cannot read {}", self.path.display());
+        let mut window: Vec<u8> = Vec::new();
+        let (mut end, mut is_there) = (0, false);
+        each_chunk(&self.file, 0..u64::MAX, |offset, chunk| {
+            // What begins at a chunk's end may go on in the next one.
+            window.drain(..window.len().saturating_sub(bytes.len()));
+            if offset != end {
+                window.clear();
+            }
+            end = offset + chunk.len() as u64;
+            window.extend(chunk);
+            is_there |= window.windows(bytes.len()).any(|found| found == bytes);
+            Ok(())
+        })
+        .with_context(context)?;
+        ensure!(is_there, "they aren't anywhere on {}", self.path.display());
+        Ok(())
     }
 
     /// Writes `bytes` at `offset`.
@@ -95,6 +150,11 @@ impl Kept {
         made().unwrap_or_else(|error| panic!("{error:#}"))
     }
 
+    /// Where files about it may be put.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The partition of this name, as a file of its own.
     #[track_caller]
     pub fn take_out(&self, name: &str) -> PathBuf {
@@ -126,35 +186,62 @@ impl Drop for Kept {
 pub fn take_out(path: &Path, name: &str, to: &Path) -> Result<()> {
     let found = partition(path, name)?;
     let context = || format!("cannot copy partition {name} of {}", path.display());
-    let mut source = File::open(path).with_context(context)?;
-    source.seek(SeekFrom::Start(found.offset())).with_context(context)?;
+    let source = File::open(path).with_context(context)?;
     let target = File::create(to).with_context(context)?;
-    copy_sparse(&mut source.take(found.bytes()), &target).with_context(context)
+    let range = found.offset()..found.offset() + found.bytes();
+    copy_sparse(&source, range, &target).with_context(context)
 }
 
 /// The partition of this name on the disk or image at `path`.
 pub fn partition(path: &Path, name: &str) -> Result<Partition> {
     let context = || format!("cannot find partition {name} of {}", path.display());
-    let mut start = vec![0; 66 * SECTOR as usize];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
-    read.with_context(context)?;
-    let table = Table::parse(&start).with_context(context)?;
+    let table = table(path)?;
     table.named(name).cloned().context("there is none").with_context(context)
 }
 
-fn copy_sparse(source: &mut impl Read, target: &File) -> io::Result<()> {
+/// The partition table of the disk or image at `path`.
+pub fn table(path: &Path) -> Result<Table> {
+    let context = || format!("cannot read the partition table of {}", path.display());
+    let mut start = vec![0; 66 * SECTOR as usize];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.with_context(context)?;
+    Table::parse(&start).with_context(context)
+}
+
+/// Copies a range of `source` to the start of `target`; what holds only zeros becomes a hole.
+fn copy_sparse(source: &File, range: Range<u64>, target: &File) -> io::Result<()> {
+    target.set_len(range.end - range.start)?;
+    each_chunk(source, range.clone(), |offset, chunk| {
+        target.write_all_at(chunk, offset - range.start)
+    })
+}
+
+/// Shows `act` all of a range of `file`, [`CHUNK`] by chunk, but for holes and zeros.
+fn each_chunk(
+    file: &File,
+    range: Range<u64>,
+    mut act: impl FnMut(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
-    let mut offset = 0;
-    loop {
-        let length = source.read(&mut chunk)?;
+    let mut offset = range.start;
+    while offset < range.end {
+        // The start of the next data; ENXIO: there is none.
+        offset = match lseek64(file, offset as i64, Whence::SeekData) {
+            Ok(data) => offset.max(data as u64),
+            Err(Errno::ENXIO) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        };
+        let room = usize::try_from(range.end.saturating_sub(offset)).unwrap_or(CHUNK).min(CHUNK);
+        let length = file.read_at(&mut chunk[..room], offset)?;
         if length == 0 {
-            return target.set_len(offset);
+            return Ok(());
         }
         if chunk[..length].iter().any(|&byte| byte != 0) {
-            target.write_all_at(&chunk[..length], offset)?;
+            act(offset, &chunk[..length])?;
         }
         offset += length as u64;
     }
+    Ok(())
 }
 
 /// Writes a file of a VM's folder.

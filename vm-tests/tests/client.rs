@@ -3,13 +3,9 @@
 use std::path::PathBuf;
 
 use vm_tests::BOOT;
-use vm_tests::client::{Login, shown_certificate};
+use vm_tests::client::{JID, Login, PASSWORD, shown_certificate};
 use vm_tests::images::Image;
 use vm_tests::machine::Machine;
-
-/// The account that the layer `test-account` makes.
-const JID: &str = "tester@prose.local";
-const PASSWORD: &str = "not a secret";
 
 #[test]
 fn a_real_client_logs_in_over_starttls_and_gets_its_own_message_back() {
@@ -17,7 +13,7 @@ fn a_real_client_logs_in_over_starttls_and_gets_its_own_message_back() {
     let certificate = shown_certificate(&vm, BOOT);
     vm.wait_for("stele-init: service account: done", BOOT);
     vm.stream_reply("prose.local", BOOT);
-    let login = Login { jid: JID, password: PASSWORD, certificate };
+    let login = Login { jid: JID, password: PASSWORD, certificate, body: None };
 
     let session = login.run(vm.xmpp());
     assert!(session.message_returned, "{session:?}");
