@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::mutant::{self, Edit};
 use crate::scratch::{self, bounded};
 
 /// The recipe that stories are about.
@@ -42,7 +43,15 @@ impl Image {
 
     /// The same, with files of the shipped layers changed. It is called `name`.
     pub fn changed(name: &str, layers: &[&str], changes: &[Change]) -> Image {
-        build_variant(name, layers, changes).unwrap_or_else(|error| panic!("{error:#}"))
+        let built = build_variant(name, layers, changes, None);
+        built.unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// The same, with guest programs of changed sources.
+    pub fn mutant(name: &str, layers: &[&str], changes: &[Change], edits: &[Edit]) -> Image {
+        let built = mutant::programs(name, edits)
+            .and_then(|programs| build_variant(name, layers, changes, Some(programs)));
+        built.unwrap_or_else(|error| panic!("{error:#}"))
     }
 }
 
@@ -62,14 +71,22 @@ pub struct Change<'a> {
 fn build_release() -> Result<Image> {
     let _held = scratch::lock("build")?;
     let out = scratch::folder("vm-images/release")?;
-    build(Tools::find()?, &recipes().join(RECIPE).with_extension("toml"), &out)
+    let tools = Tools::find()?;
+    build(&tools.stele, &tools.programs, &recipes().join(RECIPE).with_extension("toml"), &out)
 }
 
-fn build_variant(name: &str, layers: &[&str], changes: &[Change]) -> Result<Image> {
+fn build_variant(
+    name: &str,
+    layers: &[&str],
+    changes: &[Change],
+    programs: Option<PathBuf>,
+) -> Result<Image> {
     let _held = scratch::lock("build")?;
     let out = scratch::folder(&format!("vm-images/{name}"))?;
     write_changed(changes, &out.join(CHANGED))?;
-    build(Tools::find()?, &write_variant(layers, &out)?, &out)
+    let recipe = write_variant(layers, &out)?;
+    let tools = Tools::find()?;
+    build(&tools.stele, programs.as_ref().unwrap_or(&tools.programs), &recipe, &out)
 }
 
 /// The folder of a variant's changed layers.
@@ -203,10 +220,10 @@ fn programs(stele: &Path) -> Result<PathBuf> {
     Ok(out)
 }
 
-fn build(tools: &Tools, recipe: &Path, out: &Path) -> Result<Image> {
-    let mut command = bounded(&tools.stele, BUILD_WITHIN);
+fn build(stele: &Path, programs: &Path, recipe: &Path, out: &Path) -> Result<Image> {
+    let mut command = bounded(stele, BUILD_WITHIN);
     command.arg("build").arg(recipe).arg("--json").arg("--out").arg(out);
-    command.arg("--programs").arg(&tools.programs);
+    command.arg("--programs").arg(programs);
     let printed = run(&mut command, &format!("build {}", recipe.display()))?;
     let outcome: Value =
         serde_json::from_str(&printed).context("cannot understand stele's JSON")?;

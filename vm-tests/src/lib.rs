@@ -26,6 +26,7 @@ pub mod disk;
 pub mod images;
 pub mod initrd;
 pub mod machine;
+pub mod mutant;
 pub mod process;
 pub mod qmp;
 pub mod reads;

@@ -114,6 +114,13 @@ impl Machine {
         Machine { memory, ..self }
     }
 
+    /// With more words on the kernel's command line. For direct boots.
+    pub fn say(mut self, words: &str) -> Machine {
+        let Boot::Direct(files) = &mut self.boot else { panic!("firmware has its own words") };
+        files.cmdline = format!("{} {words}", files.cmdline);
+        self
+    }
+
     /// On this disk, which was made of the same image, or of another with slots of the same size.
     pub fn on(self, disk: &Kept) -> Machine {
         Machine { kept: Some(disk.path().to_owned()), ..self }

@@ -214,6 +214,17 @@ impl Vm {
         (self.started.elapsed(), process::cpu_time(self.pid).unwrap_or_default())
     }
 
+    /// Nothing ends it for so long.
+    #[track_caller]
+    pub fn must_live_for(&self, time: Duration) {
+        let until = self.started.elapsed() + time;
+        let lived = self.watch.retry("some more life", 2 * time, AGAIN, || {
+            ensure!(self.started.elapsed() >= until, "it is younger");
+            Ok(())
+        });
+        lived.unwrap_or_else(|missed| panic!("{missed}"));
+    }
+
     /// Waits until all that the guest has written by now is on its disk for good, were it cut off.
     #[track_caller]
     pub fn wait_until_safe(&self, text: &str, disk: &Disk, within: Duration) {
