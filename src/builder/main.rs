@@ -10,6 +10,7 @@ mod document;
 mod elf;
 mod freshness;
 mod glob;
+mod held;
 mod image;
 mod inspect;
 mod kernel;
