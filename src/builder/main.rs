@@ -93,6 +93,18 @@ enum Verb {
         #[command(flatten)]
         common: Common,
     },
+    /// Put an operator's configuration onto the seed partition of an image, or of a disk that `run`
+    /// keeps; the appliance takes it over at its next boot. (An image that is built again is new.)
+    Seed {
+        /// For example out/prose-pod-1.0.0.img.
+        image: PathBuf,
+        /// For example Prose.toml env certs/; a folder goes there with its files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Print JSON for a machine.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show what is in an image, a lock or a build report; an image's root is verified.
     Show {
         /// For example out/prose-pod-1.0.0.img.
@@ -219,6 +231,9 @@ fn run(verb: Verb) -> Result<()> {
             }
             let progress = Progress::new(common.json);
             verb::run::run(&image, &options, &store, &progress, common.json)
+        }
+        Verb::Seed { image, files, json } => {
+            print(json, &verb::seed::seed(&image, &files)?, verb::seed::Outcome::print)
         }
         Verb::Show { file, json } => {
             let outcome = verb::show::show(&file)?;

@@ -5,5 +5,6 @@ pub mod blocks;
 pub mod cpio;
 pub mod disk;
 pub mod fat;
+pub mod put;
 pub mod squashfs;
 pub mod uki;
