@@ -19,9 +19,15 @@ fn run(image: &Path, options: &[&str]) -> Output {
     command.args(options).arg(image).output().unwrap()
 }
 
+/// What it would launch.
+fn launch(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", said(output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 /// What it says of the disk; the folder that it leaves is deleted.
 fn disk(output: &Output) -> Value {
-    let launch: Value = serde_json::from_slice(&output.stdout).expect(&said(output));
+    let launch = launch(output);
     fs::remove_dir_all(launch["folder"].as_str().unwrap()).unwrap();
     launch["disk"].clone()
 }
@@ -99,7 +105,7 @@ fn what_is_no_disk_of_the_image_is_refused_and_left_alone() {
 #[test]
 fn without_keep_the_disk_lies_in_the_run_folder() {
     let output = run(&image().image, &["--disk", "1GiB"]);
-    let launch: Value = serde_json::from_slice(&output.stdout).expect(&said(&output));
+    let launch = launch(&output);
     let folder = launch["folder"].as_str().unwrap();
     let disk_file = Path::new(launch["disk"]["file"].as_str().unwrap()).to_owned();
     assert_eq!(disk_file, Path::new(folder).join("disk"));

@@ -122,7 +122,8 @@ fn a_file_is_replaced() {
     desk.write("new/ENV", "PROSE_LOG=info\n");
     desk.write("new/CERTS/example.org.pem", "renewed\n");
     let output = desk.seed(&["new/ENV", "new/CERTS"]);
-    let outcome: Value = serde_json::from_slice(&output.stdout).expect(&said(&output));
+    assert!(output.status.success(), "{}", said(&output));
+    let outcome: Value = serde_json::from_slice(&output.stdout).unwrap();
     let replaced: Vec<&Value> =
         outcome["files"].as_array().unwrap().iter().map(|file| &file["replaced"]).collect();
     assert_eq!(replaced, [true, true]);
