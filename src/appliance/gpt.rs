@@ -3,7 +3,7 @@
 //! Formats: UEFI specification 2.10, chapter 5 (GPT, protective MBR, mixed-endian GUIDs); partition
 //! types from the Discoverable Partitions Specification (UAPI.2). Sectors are 512 bytes.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 pub mod completion;
 mod guid;
@@ -55,6 +55,11 @@ impl Partition {
     /// Its length in bytes.
     pub fn bytes(&self) -> u64 {
         (self.sectors.end() + 1 - self.sectors.start()) * SECTOR
+    }
+
+    /// Where it lies, in bytes.
+    pub fn place(&self) -> Range<u64> {
+        self.offset()..self.offset() + self.bytes()
     }
 }
 

@@ -7,5 +7,6 @@ pub mod boot;
 pub mod control;
 pub mod gpt;
 pub mod hash;
+pub mod seed;
 pub mod service;
 pub mod verity;

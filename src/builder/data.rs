@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use appliance::boot::{Data, Import, Volume};
+use appliance::seed;
 use appliance::service::User;
 
 use crate::layer::{LayerFolder, SeedEntry};
@@ -47,8 +48,7 @@ pub fn imports(
 
 fn check(from: &str, entry: &SeedEntry, volumes: &[Volume]) -> Result<()> {
     let name = from.strip_suffix('/').unwrap_or(from);
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
+    if name.is_empty() || name.starts_with('.') || !seed::is_plain(name) {
         bail!("a name has letters, digits, `.`, `_` and `-`, and doesn't start with a dot");
     }
     let to = &entry.to;

@@ -10,6 +10,7 @@ mod document;
 mod elf;
 mod freshness;
 mod glob;
+mod held;
 mod image;
 mod inspect;
 mod kernel;
@@ -91,6 +92,18 @@ enum Verb {
         options: verb::run::Options,
         #[command(flatten)]
         common: Common,
+    },
+    /// Put an operator's configuration onto the seed partition of an image, or of a disk that `run`
+    /// keeps; the appliance takes it over at its next boot. (An image that is built again is new.)
+    Seed {
+        /// For example out/prose-pod-1.0.0.img.
+        image: PathBuf,
+        /// For example Prose.toml env certs/; a folder goes there with its files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Print JSON for a machine.
+        #[arg(long)]
+        json: bool,
     },
     /// Show what is in an image, a lock or a build report; an image's root is verified.
     Show {
@@ -218,6 +231,9 @@ fn run(verb: Verb) -> Result<()> {
             }
             let progress = Progress::new(common.json);
             verb::run::run(&image, &options, &store, &progress, common.json)
+        }
+        Verb::Seed { image, files, json } => {
+            print(json, &verb::seed::seed(&image, &files)?, verb::seed::Outcome::print)
         }
         Verb::Show { file, json } => {
             let outcome = verb::show::show(&file)?;

@@ -2,6 +2,7 @@
 //! absolute paths. Each is parsed once into a type that can't be wrong.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use appliance::service::Memory;
@@ -27,10 +28,19 @@ impl TryFrom<String> for Size {
     }
 }
 
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Size, String> {
+        Size::try_from(text.to_owned())
+    }
+}
+
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (mib, kib) = (1 << 20, 1 << 10);
+        let (gib, mib, kib) = (1 << 30, 1 << 20, 1 << 10);
         match self.0 {
+            bytes if bytes >= gib => write!(f, "{:.2} GiB", bytes as f64 / gib as f64),
             bytes if bytes >= 10 * mib => write!(f, "{:.1} MiB", bytes as f64 / mib as f64),
             bytes if bytes >= mib => write!(f, "{:.2} MiB", bytes as f64 / mib as f64),
             bytes if bytes >= kib => write!(f, "{:.1} KiB", bytes as f64 / kib as f64),

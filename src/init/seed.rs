@@ -7,28 +7,22 @@
 //! copied, and goes on being removed. (A secret may still be in a flash memory's spare blocks; the
 //! operator's way to avoid that is not to write it there unencrypted.)
 
-mod choice;
-
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use appliance::boot::Import;
+use appliance::seed::{Choice, Found, Kind, LONGEST, MOST_FILES, PARTITION, choose, is_text};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use self::choice::{Choice, Found, Kind, LONGEST, choose, is_text};
 use crate::data::{self, Data};
 use crate::failure::{Failure, OrCannot as _};
 use crate::keep;
 use crate::log::{error, notice, warning};
 
-/// The partition's name in the table.
-const PARTITION: &str = "seed";
 const AT: &str = "/run/stele/seed";
 const OPTIONS: &str = "codepage=437,iocharset=ascii,utf8=1,umask=0077";
-/// The most files that are looked at, in each folder.
-const MOST_FILES: usize = 200;
 
 /// Imports what there is. What cannot be is told; the appliance starts with what it has.
 pub fn import(data: &Data, imports: &[Import]) {

@@ -10,6 +10,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use appliance::boot::Appliance;
 use appliance::gpt::{Guid, Partition, SECTOR, Table};
 use appliance::verity::{self, BLOCK, Geometry};
 use clap::ValueEnum as _;
@@ -48,13 +49,19 @@ pub struct Check {
 impl Image {
     /// Opens the image at `path`.
     pub fn open(path: &Path) -> Result<Image> {
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        Image::of(path, file)
+    }
+
+    /// The image in `file`, which is at `path`.
+    pub fn of(path: &Path, file: File) -> Result<Image> {
         let shown = path.display();
-        let file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
         let context = || format!("cannot read image {shown}");
         let mut start = Vec::new();
-        (&file).take(TABLE_SECTORS * SECTOR).read_to_end(&mut start).with_context(context)?;
-        let table = Table::parse(&start).with_context(context)?;
         let length = file.metadata().with_context(context)?.len();
+        let head = Part::new(file.try_clone().with_context(context)?, 0, length);
+        head.take(TABLE_SECTORS * SECTOR).read_to_end(&mut start).with_context(context)?;
+        let table = Table::parse(&start).with_context(context)?;
         if let Some(cut) = table.partitions.iter().find(|p| p.offset() + p.bytes() > length) {
             bail!("cannot read image {shown}: it is cut short, before the end of {}", cut.name);
         }
@@ -77,6 +84,16 @@ impl Image {
     pub fn first_uki(&self) -> Result<Uki> {
         let first = self.ukis()?.into_iter().next();
         first.with_context(|| format!("cannot boot {}: its ESP has no UKI", self.path.display()))
+    }
+
+    /// What the appliance is that the loader would start; the root is not checked.
+    pub fn appliance(&self) -> Result<Appliance> {
+        self.root(&self.first_uki()?.pin()?.root)?.appliance()
+    }
+
+    /// The file itself.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// The root that `pin` names, unchecked.

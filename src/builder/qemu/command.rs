@@ -16,8 +16,10 @@ pub struct Machine<'a> {
     pub memory: u32,
     /// How many processors it has.
     pub cpus: u32,
-    /// The image, by its absolute path. What the guest writes is forgotten when it ends.
-    pub image: &'a str,
+    /// Its disk, by its absolute path.
+    pub disk: &'a str,
+    /// Does the disk outlive the guest?
+    pub is_kept: bool,
     /// Its ports that are reached from this host.
     pub forwards: &'a [Forward],
     /// What starts it.
@@ -67,8 +69,10 @@ pub fn arguments(machine: &Machine<'_>) -> Vec<String> {
             add("-drive", flash(1, "", vars));
         }
     }
-    let image = escaped(machine.image);
-    add("-drive", format!("if=none,id=disk,format=raw,snapshot=on,file={image}"));
+    // What nobody keeps need not get as far as the host's own disk.
+    let cache = if machine.is_kept { "writeback" } else { "unsafe" };
+    let disk = escaped(machine.disk);
+    add("-drive", format!("if=none,id=disk,format=raw,cache={cache},file={disk}"));
     // Before the network. Place 0 is that of a kernel that QEMU loads.
     add("-device", "virtio-blk-pci,drive=disk,bootindex=1".to_owned());
     add("-netdev", network(machine.forwards));
@@ -164,7 +168,8 @@ mod tests {
             accelerator,
             memory: 512,
             cpus: 2,
-            image: "/a,b.img",
+            disk: "/a,b.img",
+            is_kept: accelerator == Accelerator::Kvm,
             forwards: &forwards,
             boot,
             monitor: "/t/monitor",
@@ -187,12 +192,15 @@ mod tests {
                 vec![
                     "-machine q35 -accel tcg -cpu max,-cx16 -m 512",
                     "-smp 2 -kernel /t/linux -initrd /t/initrd -append gpt x,y",
-                    "-drive if=none,id=disk,format=raw,snapshot=on,file=/a,,b.img",
+                    "-drive if=none,id=disk,format=raw,cache=unsafe,file=/a,,b.img",
                     "hostfwd=tcp:127.0.0.1:40001-:5222,hostfwd=tcp:127.0.0.1:3030-:3030",
                     "path=/t/monitor",
                 ],
             ),
-            (line(amd64, Accelerator::Kvm, direct()), vec!["-accel kvm -cpu host"]),
+            (
+                line(amd64, Accelerator::Kvm, direct()),
+                vec!["-accel kvm -cpu host", "cache=writeback"],
+            ),
             (
                 line(amd64, Accelerator::Tcg, firmware()),
                 vec![

@@ -1,10 +1,11 @@
 //! QEMU: what to start it with, whether its accelerator works here, and how a guest is ended.
 //!
-//! What decides is pure: [`command`], [`accelerator`], [`ports`], [`ending`]. What does: [`probe`],
-//! [`process`], [`monitor`], [`guest`].
+//! What decides is pure: [`command`], [`accelerator`], [`ports`], [`ending`]. What does: [`disk`],
+//! [`probe`], [`process`], [`monitor`], [`guest`].
 
 pub mod accelerator;
 pub mod command;
+pub mod disk;
 pub mod ending;
 pub mod firmware;
 pub mod guest;

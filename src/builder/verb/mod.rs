@@ -4,5 +4,6 @@ pub mod build;
 pub mod lock;
 pub mod programs;
 pub mod run;
+pub mod seed;
 pub mod show;
 pub mod why;

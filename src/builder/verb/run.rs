@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -16,10 +16,12 @@ use crate::inspect::uki::Uki;
 use crate::progress::Progress;
 use crate::qemu::accelerator::{self, Accelerator, Choice, Circumstances, Wish};
 use crate::qemu::command::{self, Boot, Machine};
+use crate::qemu::disk::{self, Disk};
 use crate::qemu::ending::State;
 use crate::qemu::guest::{self, Stops};
 use crate::qemu::ports::{self, Forward, Loopback, Wanted};
 use crate::qemu::{self, firmware, probe};
+use crate::quantity::Size;
 
 /// The longest path of a unix socket.
 const LONGEST_SOCKET: usize = 107;
@@ -33,6 +35,14 @@ pub struct Options {
     /// Instead of 5222, 5269 and 3030. May be said more than once.
     #[arg(long = "forward", value_name = "HOST:GUEST")]
     forwards: Vec<Wanted>,
+    /// Keep the appliance's disk in this file, so that its data outlive the run. Made from the image
+    /// if it isn't there; else it only gets the image's system, if that is another.
+    #[arg(long, value_name = "DATA")]
+    keep: Option<PathBuf>,
+    /// The size of the appliance's disk, such as `8 GiB`; else 4 GiB, or that of a disk that is
+    /// kept already. That one may grow: its data then do too.
+    #[arg(long, value_name = "SIZE")]
+    disk: Option<Size>,
     /// What runs the appliance's processor; `auto` is KVM if a guest runs under it here.
     #[arg(long, value_name = "NAME", default_value = "auto")]
     accelerator: Wish,
@@ -58,6 +68,8 @@ pub struct Options {
 #[derive(Debug, Serialize)]
 struct Launch<'a> {
     image: &'a Path,
+    /// What the appliance has for a disk.
+    disk: &'a Disk,
     title: String,
     architecture: &'static str,
     accelerator: Accelerator,
@@ -94,13 +106,15 @@ fn boot(
     progress: &Progress,
     json: bool,
 ) -> Result<()> {
+    let plan = disk::Plan::new(image, options.keep.as_deref(), options.disk)?;
     let version = qemu::version(image.architecture)?;
     let stops = Stops::catch()?;
     let folder = folder()?;
     let start = Start { image, uki, options, folder: folder.path() };
     let boot = start.boot()?;
     let choice = start.accelerator(version, store, &stops, progress)?;
-    let launch = start.launch(boot, choice)?;
+    let disk = plan.carry_out(image, folder.path())?;
+    let launch = start.launch(&disk, boot, choice)?;
     if options.print {
         println!("{}", serde_json::to_string_pretty(&launch)?);
         let _kept = folder.keep();
@@ -186,7 +200,12 @@ impl<'a> Start<'a> {
     }
 
     /// Chooses ports, as late as can be: what is free now is soon taken.
-    fn launch(&self, boot: Boot, Choice { accelerator, why }: Choice) -> Result<Launch<'a>> {
+    fn launch(
+        &self,
+        disk: &'a Disk,
+        boot: Boot,
+        Choice { accelerator, why }: Choice,
+    ) -> Result<Launch<'a>> {
         let architecture = self.image.architecture;
         let forwards = ports::choose(&self.options.forwards, &mut Loopback::default())?;
         let firmware = match &boot {
@@ -198,7 +217,8 @@ impl<'a> Start<'a> {
             accelerator,
             memory: self.options.memory,
             cpus: self.options.cpus,
-            image: &text(&std::path::absolute(&self.image.path)?)?,
+            disk: &text(&std::path::absolute(&disk.file)?)?,
+            is_kept: disk.kept,
             forwards: &forwards,
             boot,
             monitor: &text(&self.folder.join(MONITOR))?,
@@ -207,6 +227,7 @@ impl<'a> Start<'a> {
         let command = [vec![program], command::arguments(&machine)].concat();
         Ok(Launch {
             image: &self.image.path,
+            disk,
             title: self.uki.title()?,
             architecture: architecture.debian(),
             accelerator,
@@ -249,7 +270,7 @@ impl Launch<'_> {
         };
         let mut lines = vec![
             ("image".to_owned(), format!("{} ({})", self.image.display(), self.title)),
-            ("kept".to_owned(), "nothing: the image stays as it is".to_owned()),
+            ("kept".to_owned(), self.disk.in_words()),
             ("accelerator".to_owned(), format!("{accelerator} ({})", self.why)),
             ("boots".to_owned(), boot),
         ];

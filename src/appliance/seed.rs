@@ -1,10 +1,15 @@
-//! Which files of the seed partition are taken over, and where to: pure. The names and lengths
-//! come from a FAT that anybody may have written.
+//! Which files of the seed partition are taken over, and where to. `stele-init` does it; `stele
+//! seed` puts nothing there that would be left alone. The names and lengths come from a FAT that
+//! anybody may have written.
 
-use appliance::boot::Import;
+use crate::boot::Import;
 
+/// The partition's name in the table.
+pub const PARTITION: &str = "seed";
 /// The longest file.
 pub const LONGEST: u64 = 1 << 20;
+/// The most files that are looked at, in each folder.
+pub const MOST_FILES: usize = 200;
 /// The longest name.
 const LONGEST_NAME: usize = 100;
 /// What any desktop leaves behind, and our own note: not worth a word.
@@ -55,10 +60,8 @@ pub fn choose<'a>(found: &Found, imports: &'a [Import]) -> Choice<'a> {
         (None, None) => is(&import.from, name),
         _ => false,
     });
-    let is_wanted_folder =
-        imports.iter().any(|i| i.from.strip_suffix('/').is_some_and(|i| is(i, name)));
     match (found.kind, import) {
-        (Kind::Folder, _) if folder.is_none() && is_wanted_folder => Choice::Pass,
+        (Kind::Folder, _) if folder.is_none() && is_folder(name, imports) => Choice::Pass,
         (Kind::Folder, _) => Choice::Leave("it is a folder"),
         (Kind::File(_), None) => Choice::Leave("this appliance has no use for it"),
         (Kind::File(0), _) => Choice::Leave("it is empty"),
@@ -73,7 +76,14 @@ pub fn choose<'a>(found: &Found, imports: &'a [Import]) -> Choice<'a> {
     }
 }
 
-fn is_plain(name: &str) -> bool {
+/// Whether the files of a folder of this name are wanted.
+pub fn is_folder(name: &str, imports: &[Import]) -> bool {
+    let mut folders = imports.iter().filter_map(|import| import.from.strip_suffix('/'));
+    folders.any(|folder| folder.eq_ignore_ascii_case(name))
+}
+
+/// Whether a file may have this name, anywhere it goes.
+pub fn is_plain(name: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     name.len() <= LONGEST_NAME && name.chars().all(is_plain)
 }
