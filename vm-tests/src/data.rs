@@ -27,6 +27,17 @@ impl Data {
         Data { part }
     }
 
+    /// Was it unmounted in order?
+    #[track_caller]
+    pub fn is_clean(disk: &Kept) -> bool {
+        let data = Data { part: disk.take_out("data") };
+        let output = data.debugfs("show_super_stats -h");
+        let output = output.unwrap_or_else(|error| panic!("{error:#}"));
+        let said = String::from_utf8_lossy(&output.stdout);
+        let state = said.lines().find_map(|line| line.strip_prefix("Filesystem state:"));
+        state.is_some_and(|state| state.trim() == "clean") && !said.contains("needs_recovery")
+    }
+
     /// The copy.
     pub fn path(&self) -> &Path {
         &self.part

@@ -1,5 +1,6 @@
 //! A running VM. Dropped, it is gone; what it leaves is kept if the story failed.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -164,6 +165,16 @@ impl Vm {
     #[track_caller]
     pub fn wait<T>(&self, what: &str, within: Duration, look: impl FnMut(&Seen) -> Option<T>) -> T {
         self.watch.wait(what, within, look).unwrap_or_else(|missed| panic!("{missed}"))
+    }
+
+    /// What a probe that runs as the service `name` has answered: lines `what: answer`, up to `end`.
+    #[track_caller]
+    pub fn answers(&self, name: &str, within: Duration) -> BTreeMap<String, String> {
+        let prefix = format!("] {name}: ");
+        self.wait_for(&format!("{prefix}end"), within);
+        let lines = self.lines_with(&prefix);
+        let answers = lines.iter().filter_map(|line| line.rest_after(&prefix)?.split_once(": "));
+        answers.map(|(what, answer)| (what.to_owned(), answer.to_owned())).collect()
     }
 
     /// All lines so far with `text` in them.

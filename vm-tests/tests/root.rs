@@ -1,27 +1,15 @@
 //! The root can't be written, services have no rights, and what they say is heard. Seen from inside,
 //! by a probe that the layer `test-probe` runs as a service's user and as root.
 
-use std::collections::BTreeMap;
-
 use vm_tests::images::Image;
 use vm_tests::machine::Machine;
-use vm_tests::vm::Vm;
 use vm_tests::{BOOT, SOON};
-
-/// What the probe that runs as the service `name` answered.
-fn answers(vm: &Vm, name: &str) -> BTreeMap<String, String> {
-    vm.wait_for(&format!("{name}: end"), BOOT);
-    let lines = vm.lines_with(&format!("] {name}: "));
-    let answers =
-        lines.iter().filter_map(|line| line.rest_after(&format!("] {name}: "))?.split_once(": "));
-    answers.map(|(what, answer)| (what.to_owned(), answer.to_owned())).collect()
-}
 
 #[test]
 fn the_root_is_read_only_and_services_have_no_rights() {
     let vm = Machine::direct(&Image::with_layers(&["test-probe"])).start();
     for (name, ids) in [("probe", "901 901 901 901"), ("probe-root", "0 0 0 0")] {
-        let answers = answers(&vm, name);
+        let answers = vm.answers(name, BOOT);
         let of = |what: &str| answers.get(what).map_or("(no answer)", String::as_str);
 
         let writes: Vec<_> =

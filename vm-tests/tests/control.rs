@@ -1,0 +1,95 @@
+//! What may be asked of PID 1, by whom; and how the machine ends when it is asked to, at any moment.
+
+use std::time::Duration;
+
+use vm_tests::data::Data;
+use vm_tests::disk::Kept;
+use vm_tests::images::Image;
+use vm_tests::machine::{DISK, Machine};
+use vm_tests::{BOOT, SOON};
+
+/// How often a machine restarts, and by how many bytes stele-init's memory may differ.
+const REBOOTS: usize = 30;
+const NOISE: u64 = 128 << 10;
+
+#[test]
+fn who_is_granted_a_verb_may_use_it_and_nobody_else() {
+    let vm = Machine::direct(&Image::with_layers(&["test-control"])).start();
+    vm.wait_for("service asks-logs: done", BOOT);
+    let said = |service: &str| -> String {
+        let prefix = format!("] {service}: ");
+        let lines = vm.lines_with(&prefix);
+        let texts: Vec<&str> = lines.iter().filter_map(|line| line.rest_after(&prefix)).collect();
+        texts.join("")
+    };
+    let state = said("asks-state");
+    for part in [
+        "\"name\": \"prose-pod\"",
+        // The stranger fails.
+        "\"phase\": \"degraded\"",
+        "\"address\": \"10.0.2.15/24\"",
+        "\"name\": \"prosody\"",
+        "\"state\": \"ready\"",
+        "\"restarts\": 0",
+        "\"last_failure\": null",
+    ] {
+        assert!(state.contains(part), "no {part} in {state}");
+    }
+    assert!(said("asks-logs").contains("\"logs\": ["), "{}", said("asks-logs"));
+
+    vm.wait_for("asks-too-much:   \"refused\": \"forbidden\"", SOON);
+    vm.wait_for("talks-nonsense:   \"refused\": {", SOON);
+    vm.wait_for("talks-nonsense:     \"malformed\": \"unknown variant `format`", SOON);
+    vm.wait_for("stranger: cannot ask at /run/stele/control.sock: ENOENT", SOON);
+
+    // What was granted was also done, in order; and the Server serves again.
+    let restart = vm.wait_for("service prosody: restart (control)", BOOT);
+    let ended = vm.wait_for_next(&restart, "service prosody: ended: exit status 0", SOON);
+    vm.wait_for_next(&ended, "service prosody: ready", BOOT);
+    vm.stream_reply("prose.local", BOOT);
+    vm.power_off(SOON);
+}
+
+#[test]
+fn the_power_button_ends_it_in_order_at_any_moment() {
+    let image = Image::release();
+    for moment in [
+        "stele-init: data: file system of",
+        "stele-init: service certificate: starting",
+        "stele-init: network: ready",
+        "stele-init: service prosody: starting",
+    ] {
+        let disk = Kept::of(&image, DISK);
+        let vm = Machine::direct(&image).on(&disk).start();
+        vm.wait_for(moment, BOOT);
+        // The second press, as from somebody impatient, changes nothing.
+        vm.press_power_button();
+        vm.press_power_button();
+        assert_eq!(vm.wait_for_end(SOON), "guest-shutdown", "{moment}");
+        vm.wait_for("stele-init: system: power off (power button)", SOON);
+        drop(vm);
+        assert!(Data::is_clean(&disk), "{moment}: the data was not unmounted");
+    }
+}
+
+#[test]
+fn thirty_reboots_leave_pid_1_as_it_was() {
+    let image = Image::with_layers(&["test-rebooter"]);
+    let age = Duration::from_secs(900);
+    let vm = Machine::direct(&image).restarts().deadline(age).start();
+    vm.wait(&format!("{REBOOTS} reboots"), age, |seen| {
+        let reboots = seen.lines.iter().filter(|line| line.text.contains("system: reboots"));
+        (reboots.count() >= REBOOTS).then_some(())
+    });
+    let lines = vm.lines_with("state:     \"init\": ");
+    let taken = lines.iter().filter_map(|line| line.rest_after("\"init\": "));
+    let taken: Vec<u64> =
+        taken.filter_map(|bytes| bytes.trim_end_matches(',').parse().ok()).collect();
+    assert!(taken.len() >= REBOOTS, "{taken:?}");
+    let (least, most) = (taken.iter().min().unwrap(), taken.iter().max().unwrap());
+    assert!(most - least <= NOISE, "{taken:?}");
+    assert!(*most < 8 << 20, "{taken:?}");
+    // Each end was in order.
+    assert!(vm.lines_with("the last boot failed").is_empty());
+    assert_eq!(vm.lines_with("stele-init: data: file system of").len(), 1);
+}

@@ -1,0 +1,49 @@
+//! Services are kept apart: what a layer doesn't grant, a service can't see, whoever it runs as.
+//! Seen from inside, by a program that looks (`vm-tests/layers/test-isolation`).
+
+use vm_tests::BOOT;
+use vm_tests::images::Image;
+use vm_tests::machine::Machine;
+
+#[test]
+fn the_servers_data_is_nowhere_in_another_services_namespace() {
+    let vm = Machine::direct(&Image::with_layers(&["test-isolation"])).start();
+    for (name, is_granted) in [
+        ("looks-as-another", false),
+        ("looks-as-the-server", false),
+        ("looks-as-root", false),
+        ("looks-with-a-grant", true),
+    ] {
+        let answers = vm.answers(name, BOOT);
+        let of = |what: &str| answers.get(what).map_or("(no answer)", String::as_str);
+        let nothing_but_a_grant = |granted| if is_granted { granted } else { "nothing" };
+        let no_file = "No such file or directory";
+        for (what, expected) in [
+            (
+                "/var/lib/prosody",
+                nothing_but_a_grant("prose%2elocal self-signed.crt self-signed.key"),
+            ),
+            ("/etc/prosody", "nothing"),
+            ("/etc/prose", "nothing"),
+            ("/run", "net"),
+            ("/run/stele", no_file),
+            ("/run/prosody", no_file),
+            ("/sys", "nothing"),
+            ("/dev", "fd full null random shm stderr stdin stdout urandom zero"),
+            ("processes", "1"),
+            ("kernel", "nothing"),
+            ("signals reach", "itself"),
+            ("read the key", if is_granted { "done" } else { no_file }),
+            ("write there", "Read-only file system"),
+            ("read init's memory", no_file),
+            ("open the disk", no_file),
+            ("keep something in /tmp", no_file),
+            ("write in /tmp", "done"),
+        ] {
+            assert_eq!(of(what), expected, "{name}: {what}");
+        }
+    }
+    // Who lives there is not impressed.
+    vm.stream_reply("prose.local", BOOT);
+    assert!(vm.lines_with("service prosody: ended").is_empty());
+}
