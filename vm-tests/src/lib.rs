@@ -33,6 +33,7 @@ pub mod scratch;
 pub mod uki;
 pub mod vm;
 pub mod watch;
+pub mod writes;
 pub mod xmpp;
 
 use std::time::Duration;
