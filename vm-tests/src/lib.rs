@@ -21,6 +21,7 @@
 
 pub mod client;
 pub mod console;
+pub mod cuts;
 pub mod data;
 pub mod disk;
 pub mod images;
@@ -30,6 +31,7 @@ pub mod process;
 pub mod qmp;
 pub mod reads;
 pub mod scratch;
+pub mod table;
 pub mod uki;
 pub mod vm;
 pub mod watch;
