@@ -169,22 +169,25 @@ impl<'a> Cuts<'a> {
         State { base, durable, loose, name: self.name(cut), is_settled }
     }
 
-    /// For messages: `writes 12 to 19, of which 13, 15 [0 to 3]`.
+    /// For messages: what is there of which entries, and of a torn one which sectors.
     fn name(&self, cut: &Cut) -> String {
         let (Some(first), Some(last)) = (self.window.first(), self.window.last()) else {
             return "the disk as it was".to_owned();
         };
-        let there = cut.iter().map(|(index, sectors)| {
+        let mut there: Vec<String> = vec![];
+        let mut whole = vec![];
+        for (index, sectors) in cut {
             let write = &self.window[*index];
             match sectors.len() == write.pieces.len() {
-                true => write.number.to_string(),
-                false => format!("{} [{} to {}]", write.number, sectors.start, sectors.end - 1),
+                true => whole.push(write.number),
+                false => there.push(format!("{} {sectors:?}", write.number)),
             }
-        });
-        let there: Vec<String> = there.collect();
-        let (count, there) = (there.len(), there.join(", "));
+        }
+        let runs = whole.chunk_by(|one, next| one + 1 == *next);
+        there.extend(runs.map(|run| format!("{}-{}", run[0], run[run.len() - 1])));
+        let there = there.join(" ");
         let (first, last) = (first.number, last.number);
-        format!("log entries {first} to {last} not flushed, {count} there: {there}")
+        format!("of the log's entries {first}-{last}, not flushed, these are there: {there}")
     }
 }
 
@@ -204,6 +207,14 @@ impl<'a> Iterator for Cuts<'a> {
             }
         }
     }
+}
+
+/// The disk at `base` when all of `log` has been written to it.
+pub fn after<'a>(base: &Path, log: &'a [Entry]) -> Result<State<'a>> {
+    let mut cuts = Cuts::of(base, log, Effort { all_of: 0, picks: 0, tears: 0 })?;
+    while cuts.advance() {}
+    let whole = (0..cuts.window.len()).map(|index| (index, 0..cuts.window[index].pieces.len()));
+    Ok(cuts.state(&whole.collect()))
 }
 
 /// Which cuts of writes of these lengths, in sectors, are tried.

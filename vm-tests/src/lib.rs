@@ -13,6 +13,7 @@
 //! | `STELE` | the program `stele` of this checkout |
 //! | `STELE_PROGRAMS` | the guest programs of this checkout |
 //! | `STELE_RECIPES` | `recipes` of this checkout: with the locks, and layers beside it |
+//! | `STELE_LONG` | states of a disk are sampled for minutes; set to anything: for an hour |
 //! | `STELE_PYTHON` | Debian's Python, which needs `python3-slixmpp` |
 //!
 //! There is one way to wait, [`watch::Watch::wait`]: it names what it waits for, and ends at once
@@ -27,6 +28,7 @@ pub mod disk;
 pub mod images;
 pub mod initrd;
 pub mod machine;
+pub mod oracle;
 pub mod process;
 pub mod qmp;
 pub mod reads;
@@ -45,3 +47,8 @@ use std::time::Duration;
 pub const BOOT: Duration = Duration::from_secs(60);
 /// The longest that something may take in a machine that is up.
 pub const SOON: Duration = Duration::from_secs(20);
+
+/// Is this the long lane, for a night?
+pub fn is_long() -> bool {
+    std::env::var_os("STELE_LONG").is_some()
+}

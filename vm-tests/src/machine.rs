@@ -265,9 +265,10 @@ fn firmware(command: &mut Command, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Of a disk whose writes are logged: zeros are written as such, and nothing is discarded. QEMU up
-/// to 8.2 spoils its log when a request for zeros meets another.
-const UNABRIDGED: &str = ",write-zeroes=off,discard=off";
+/// Of a disk whose writes are logged: each request of the guest by itself (merged, it may have one
+/// part more than the log's file takes), zeros written as such (QEMU up to 8.2 spoils its log when a
+/// request for zeros meets another), and nothing discarded.
+const UNABRIDGED: &str = ",request-merging=off,write-zeroes=off,discard=off";
 
 /// The disk 0 at `file` goes through QEMU's driver that logs writes and flushes, in their order.
 fn logged(command: &mut Command, file: &Path) -> Result<()> {

@@ -11,10 +11,11 @@
 //! QEMU notes a request when it is done. So a write that the guest gave while a flush was under way
 //! may stand before it, as if it had been flushed: the one thing in which the log is too kind.
 
-use std::fs;
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// Bytes in a sector, of the disk and of the log.
 pub const SECTOR: usize = 512;
@@ -54,54 +55,58 @@ pub enum Entry {
 /// Reads the log at `path`.
 pub fn read(path: &Path) -> Result<Vec<Entry>> {
     let context = || format!("cannot read the log of writes {}", path.display());
-    parse(&fs::read(path).with_context(context)?).with_context(context)
+    let file = File::open(path).with_context(context)?;
+    parse(BufReader::new(file)).with_context(context)
 }
 
 /// As many entries as the log's first sector counts; QEMU, killed, may have begun another.
-fn parse(log: &[u8]) -> Result<Vec<Entry>> {
-    let head = log.get(..SECTOR).context("it has no first sector: nothing was ever flushed")?;
-    ensure!(u64_at(head, 0) == MAGIC, "it doesn't begin as one");
-    ensure!(u64_at(head, 8) == VERSION, "it has version {}", u64_at(head, 8));
+fn parse(mut log: impl Read) -> Result<Vec<Entry>> {
+    let head = take(&mut log, SECTOR as u64).context("its first sector")?;
+    ensure!(u64_at(&head, 0) == MAGIC, "it doesn't begin as one: was anything ever flushed?");
+    ensure!(u64_at(&head, 8) == VERSION, "it has version {}", u64_at(&head, 8));
     let size = u32::from_le_bytes(std::array::from_fn(|i| head[24 + i]));
     ensure!(size as usize == SECTOR, "its sectors have {size} bytes");
-    let count = u64_at(head, 16);
-    let mut rest = &log[SECTOR..];
+    let count = u64_at(&head, 16);
     let mut entries = vec![];
     for number in 1..=count {
-        let context = || format!("entry {number} of {count}");
-        rest = entry(rest, &mut entries).with_context(context)?;
+        entry(&mut log, &mut entries).with_context(|| format!("entry {number} of {count}"))?;
     }
     Ok(entries)
 }
 
-/// Takes the first entry of `log`; returns what follows it.
-fn entry<'a>(log: &'a [u8], entries: &mut Vec<Entry>) -> Result<&'a [u8]> {
-    let (head, rest) = log.split_at_checked(SECTOR).context("the log ends before it")?;
-    let [sector, sectors, flags, mark] = std::array::from_fn(|i| u64_at(head, 8 * i));
-    if flags & !(FLUSH | FUA | DISCARD | MARK) != 0 {
-        bail!("its flags are {flags:#x}");
-    }
+/// Takes the next entry of `log`: it may be two things at once.
+fn entry(log: &mut impl Read, entries: &mut Vec<Entry>) -> Result<()> {
+    let head = take(log, SECTOR as u64)?;
+    let [sector, sectors, flags, mark] = std::array::from_fn(|i| u64_at(&head, 8 * i));
+    ensure!(flags & !(FLUSH | FUA | DISCARD | MARK) == 0, "its flags are {flags:#x}");
     ensure!(sector.checked_add(sectors).is_some(), "it begins at sector {sector}");
     if flags & FLUSH != 0 {
         entries.push(Entry::Flush);
     }
-    if flags & DISCARD != 0 {
-        entries.push(Entry::Discard { sector, sectors });
-        return Ok(rest);
-    }
-    let bytes = match flags & MARK {
-        0 => sectors.checked_mul(SECTOR as u64),
-        _ => mark.checked_next_multiple_of(SECTOR as u64),
+    let bytes = match flags {
+        discard if discard & DISCARD != 0 => {
+            entries.push(Entry::Discard { sector, sectors });
+            Some(0)
+        }
+        marked if marked & MARK != 0 => {
+            entries.push(Entry::Mark);
+            mark.checked_next_multiple_of(SECTOR as u64)
+        }
+        _ => sectors.checked_mul(SECTOR as u64),
     };
-    let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
-    let split = bytes.and_then(|bytes| rest.split_at_checked(bytes));
-    let (bytes, rest) = split.context("the log ends in its data")?;
-    if flags & MARK != 0 {
-        entries.push(Entry::Mark);
-    } else if !bytes.is_empty() {
-        entries.push(Entry::Write { sector, bytes: bytes.into(), lasts: flags & FUA != 0 });
+    let bytes = take(log, bytes.context("it has no end")?)?;
+    if flags & (DISCARD | MARK) == 0 && !bytes.is_empty() {
+        entries.push(Entry::Write { sector, bytes, lasts: flags & FUA != 0 });
     }
-    Ok(rest)
+    Ok(())
+}
+
+/// Exactly so many bytes; never more memory than there are.
+fn take(log: &mut impl Read, length: u64) -> Result<Vec<u8>> {
+    let mut bytes = vec![];
+    log.take(length).read_to_end(&mut bytes)?;
+    ensure!(bytes.len() as u64 == length, "the log ends in it");
+    Ok(bytes)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -152,9 +157,9 @@ mod tests {
             Entry::Flush,
             write(1, &[4; SECTOR], true),
         ];
-        assert_eq!(parse(&log()).unwrap(), expected);
+        assert_eq!(parse(&*log()).unwrap(), expected);
         let more = [log(), vec![0xff; 700]].concat();
-        assert_eq!(parse(&more).unwrap(), expected, "what isn't counted yet isn't there");
+        assert_eq!(parse(&*more).unwrap(), expected, "what isn't counted yet isn't there");
     }
 
     #[test]
@@ -165,17 +170,17 @@ mod tests {
             log
         };
         for (log, expected) in [
-            (vec![], "it has no first sector: nothing was ever flushed"),
-            (with(0, 0), "it doesn't begin as one"),
+            (vec![], "its first sector: the log ends in it"),
+            (with(0, 0), "it doesn't begin as one: was anything ever flushed?"),
             (with(8, 2), "it has version 2"),
             (with(25, 4), "its sectors have 1024 bytes"),
-            (with(16, 7), "entry 7 of 7: the log ends before it"),
-            (with(23, 0x80), "entry 7 of 9223372036854775814: the log ends before it"),
+            (with(16, 7), "entry 7 of 7: the log ends in it"),
+            (with(23, 0x80), "entry 7 of 9223372036854775814: the log ends in it"),
             (with(SECTOR + 16, 16), "entry 1 of 6: its flags are 0x10"),
-            (with(SECTOR + 15, 0x80), "entry 1 of 6: the log ends in its data"),
-            (with(SECTOR + 10, 9), "entry 1 of 6: the log ends in its data"),
+            (with(SECTOR + 15, 0x80), "entry 1 of 6: it has no end"),
+            (with(SECTOR + 10, 9), "entry 1 of 6: the log ends in it"),
         ] {
-            assert_eq!(format!("{:#}", parse(&log).unwrap_err()), expected);
+            assert_eq!(format!("{:#}", parse(&*log).unwrap_err()), expected);
         }
     }
 
@@ -185,6 +190,6 @@ mod tests {
         for length in (0..log.len()).step_by(64) {
             assert!(parse(&log[..length]).is_err(), "{length}");
         }
-        assert_eq!(parse(&head(0)).unwrap(), []);
+        assert_eq!(parse(&*head(0)).unwrap(), []);
     }
 }
