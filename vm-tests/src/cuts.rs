@@ -232,7 +232,7 @@ fn plan(lengths: &[usize], effort: Effort, random: &mut Random) -> Vec<Cut> {
         cuts.extend(pick(random).into_iter().map(|index| but(index).map(whole).collect()));
         cuts.extend(pick(random).into_iter().map(|index| vec![whole(index)]));
         for _ in 0..effort.picks {
-            cuts.push((0..count).filter(|_| random.next() & 1 == 1).map(whole).collect());
+            cuts.push((0..count).filter(|_| random.draw() & 1 == 1).map(whole).collect());
         }
     }
     let many = count > effort.all_of;
@@ -346,7 +346,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// The next one.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -360,7 +360,7 @@ impl Random {
         }
         let mut picked = std::collections::BTreeSet::from([range.start, range.end - 1]);
         while picked.len() < count {
-            picked.insert(range.start + (self.next() % range.len() as u64) as usize);
+            picked.insert(range.start + (self.draw() % range.len() as u64) as usize);
         }
         picked.into_iter().take(count).collect()
     }

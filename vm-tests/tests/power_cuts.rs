@@ -68,7 +68,7 @@ impl Logged {
             judged.states += 1;
             let (count, sample) = judged.stages.entry(stage).or_insert((0, state.clone()));
             *count += 1;
-            if random.next() % *count == 0 {
+            if random.draw().is_multiple_of(*count) {
                 *sample = state;
             }
         }
