@@ -95,8 +95,9 @@ fn mount_data(programs: &Programs) -> Result<Data, Failure> {
     let device = prepare(&data, programs, is_first, &ends)?;
     commit(&data, &found, &ends)?;
     // Of a clean one, e2fsck itself would look at no more than this.
-    if !file_system(&device)?.0.is_clean {
-        check(programs, &device)?;
+    let (found, _) = file_system(&device)?;
+    if !found.is_clean {
+        check(programs, &device, &found)?;
     }
     mount_device(&device)?;
     grow(&device)?;
@@ -277,16 +278,22 @@ fn commit(data: &Data, found: &Table, ends: &Ends) -> Result<(), Failure> {
 
 /// e2fsck replays the journal and repairs what can be repaired without a question. It runs again
 /// if it asks for a reboot, which it does of a mounted file system; this one isn't.
-fn check(programs: &Programs, device: &Path) -> Result<(), Failure> {
+fn check(programs: &Programs, device: &Path, found: &FileSystem) -> Result<(), Failure> {
     /// Corrected; reboot.
     const FINE: [i32; 2] = [0, 1];
     const AGAIN: [i32; 2] = [2, 3];
     let path = device.to_string_lossy();
-    let run = || tool::run(&programs.check, &["-p", &path], CHECK_WITHIN);
-    let status = match run()? {
-        again if AGAIN.contains(&again) => run()?,
-        status => status,
-    };
+    let run = |how: &[&str]| tool::run(&programs.check, &[how, &[&path]].concat(), CHECK_WITHIN);
+    let mut status = 0;
+    for how in content::checks(found) {
+        status = match run(how)? {
+            again if AGAIN.contains(&again) => run(how)?,
+            status => status,
+        };
+        if FINE.contains(&status) {
+            break;
+        }
+    }
     match FINE.contains(&status) {
         true => Ok(()),
         false => Err(Failure::new(

@@ -76,7 +76,7 @@ impl Data {
     }
 
     fn debugfs(&self, request: &str) -> Result<Output> {
-        let mut command = scratch::bounded("debugfs", WITHIN);
+        let mut command = scratch::judge("debugfs", WITHIN);
         command.args(["-R", request]).arg(&self.part).env("DEBUGFS_PAGER", "cat");
         command.output().context("cannot start debugfs\nhint: install e2fsprogs")
     }
@@ -94,8 +94,18 @@ pub fn another_systems(size: u64) -> Result<Vec<u8>> {
 
 /// Has e2fsck do what needs no question; anything else is an error.
 pub fn repair(part: &Path) -> Result<()> {
-    let mut command = scratch::bounded("e2fsck", WITHIN);
-    let output = command.args(["-f", "-p"]).arg(part).output();
+    e2fsck(part, &["-f", "-p"])
+}
+
+/// The same of one whose superblock is torn: by the first copy. Should that fail, the journal may
+/// have brought the superblock back.
+pub fn repair_torn(part: &Path) -> Result<()> {
+    e2fsck(part, &["-f", "-p", "-b", "32768", "-B", "4096"]).or_else(|_| repair(part))
+}
+
+fn e2fsck(part: &Path, arguments: &[&str]) -> Result<()> {
+    let mut command = scratch::judge("e2fsck", WITHIN);
+    let output = command.args(arguments).arg(part).output();
     let output = output.context("cannot start e2fsck\nhint: install e2fsprogs")?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(

@@ -15,6 +15,7 @@ use nix::unistd::{Whence, lseek64};
 
 use crate::images::Image;
 use crate::scratch;
+use crate::writes::{self, Entry};
 
 /// What is copied at a time; one that holds only zeros stays a hole.
 const CHUNK: usize = 64 * 1024;
@@ -155,6 +156,12 @@ impl Kept {
         &self.folder
     }
 
+    /// What the last machine that logged its writes wrote to it.
+    #[track_caller]
+    pub fn writes(&self) -> Vec<Entry> {
+        writes::read(&log_of(self.path())).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
     /// The partition of this name, as a file of its own.
     #[track_caller]
     pub fn take_out(&self, name: &str) -> PathBuf {
@@ -180,6 +187,11 @@ impl Drop for Kept {
             false => scratch::forget(&self.folder),
         }
     }
+}
+
+/// Where the writes to the disk at `path` are logged.
+pub(crate) fn log_of(path: &Path) -> PathBuf {
+    path.with_extension("writes")
 }
 
 /// Copies the partition of this name on the disk at `path` into the file `to`.

@@ -13,6 +13,7 @@
 //! | `STELE` | the program `stele` of this checkout |
 //! | `STELE_PROGRAMS` | the guest programs of this checkout |
 //! | `STELE_RECIPES` | `recipes` of this checkout: with the locks, and layers beside it |
+//! | `STELE_LONG` | states of a disk are sampled for minutes; set to anything: for an hour |
 //! | `STELE_PYTHON` | Debian's Python, which needs `python3-slixmpp` |
 //!
 //! There is one way to wait, [`watch::Watch::wait`]: it names what it waits for, and ends at once
@@ -21,19 +22,23 @@
 
 pub mod client;
 pub mod console;
+pub mod cuts;
 pub mod data;
 pub mod disk;
 pub mod images;
 pub mod initrd;
 pub mod machine;
 pub mod mutant;
+pub mod oracle;
 pub mod process;
 pub mod qmp;
 pub mod reads;
 pub mod scratch;
+pub mod table;
 pub mod uki;
 pub mod vm;
 pub mod watch;
+pub mod writes;
 pub mod xmpp;
 
 use std::time::Duration;
@@ -43,3 +48,8 @@ use std::time::Duration;
 pub const BOOT: Duration = Duration::from_secs(60);
 /// The longest that something may take in a machine that is up.
 pub const SOON: Duration = Duration::from_secs(20);
+
+/// Is this the long lane, for a night?
+pub fn is_long() -> bool {
+    std::env::var_os("STELE_LONG").is_some()
+}

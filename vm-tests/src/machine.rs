@@ -73,6 +73,7 @@ pub struct Machine {
     /// Does a machine that restarts start anew, or end?
     restarts: bool,
     trace_reads: bool,
+    log_writes: bool,
     /// Trouble that the story causes itself.
     pub(crate) expected: Vec<&'static str>,
     /// Killed when it is older.
@@ -104,6 +105,7 @@ impl Machine {
             clock: None,
             restarts: false,
             trace_reads: false,
+            log_writes: false,
             expected: vec![],
             deadline: Duration::from_secs(120),
         }
@@ -164,6 +166,11 @@ impl Machine {
         Machine { trace_reads: true, ..self }
     }
 
+    /// Logs what is written to its first disk, a kept one; see [`Kept::writes`].
+    pub fn log_writes(self) -> Machine {
+        Machine { log_writes: true, ..self }
+    }
+
     /// This part of a line of the denylist is what the story is about.
     pub fn expect(mut self, trouble: &'static str) -> Machine {
         self.expected.push(trouble);
@@ -198,10 +205,16 @@ impl Machine {
             command.args(["-rtc", &format!("base={date}")]);
         }
         for number in 0..self.copies {
-            let file = escaped(&self.disk(number, folder)?);
-            command.args(["-drive", &format!("if=none,id=disk{number},format=raw,file={file}")]);
-            let boot_order = number + 1;
-            let device = format!("virtio-blk-pci,drive=disk{number},bootindex={boot_order}");
+            let file = self.disk(number, folder)?;
+            let mut device = format!("virtio-blk-pci,drive=disk{number},bootindex={}", number + 1);
+            if number == 0 && self.log_writes {
+                logged(&mut command, &file)?;
+                device += UNABRIDGED;
+            } else {
+                let file = escaped(&file);
+                let drive = format!("if=none,id=disk{number},format=raw,file={file}");
+                command.args(["-drive", &drive]);
+            }
             command.args(["-device", &device]);
         }
         command.arg("-netdev").arg(match self.network {
@@ -256,6 +269,23 @@ fn firmware(command: &mut Command, folder: &Path) -> Result<()> {
     let code = format!("if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE}");
     let variables = format!("if=pflash,unit=1,format=raw,file={}", escaped(&variables));
     command.args(["-drive", &code, "-drive", &variables]);
+    Ok(())
+}
+
+/// Of a disk whose writes are logged: each request of the guest by itself (merged, it may have one
+/// part more than the log's file takes), zeros written as such (QEMU up to 8.2 spoils its log when a
+/// request for zeros meets another), and nothing discarded.
+const UNABRIDGED: &str = ",request-merging=off,write-zeroes=off,discard=off";
+
+/// The disk 0 at `file` goes through QEMU's driver that logs writes and flushes, in their order.
+fn logged(command: &mut Command, file: &Path) -> Result<()> {
+    let log = disk::log_of(file);
+    disk::write(&log, &[])?;
+    let (file, log) = (escaped(file), escaped(&log));
+    command.args(["-blockdev", &format!("driver=file,node-name=file0,filename={file}")]);
+    command.args(["-blockdev", &format!("driver=file,node-name=log0,filename={log}")]);
+    let driver = "driver=blklogwrites,node-name=disk0,file=file0,log=log0,log-sector-size=512";
+    command.args(["-blockdev", driver]);
     Ok(())
 }
 

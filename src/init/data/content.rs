@@ -55,6 +55,21 @@ pub fn decide(content: &Content, is_first: bool, is_marked: bool) -> Action {
     }
 }
 
+/// How e2fsck is to be run, until it is content.
+///
+/// A mount, an unmount and growth write the superblock, and a cut may leave half of it: `-p` alone
+/// gives up then, so it goes by the first copy. That may end in an error when the journal has
+/// brought the superblock itself back; then it is whole again, and goes by itself.
+pub fn checks(found: &FileSystem) -> &'static [&'static [&'static str]] {
+    /// Where the first copy is, in blocks of 4 KiB: up to 128 MiB there is none.
+    const COPY: u64 = 32768;
+    match (found.is_whole, found.block == 4096 && found.blocks > COPY) {
+        (true, _) => &[&["-p"]],
+        (false, true) => &[&["-f", "-p", "-b", "32768", "-B", "4096"], &["-f", "-p"]],
+        (false, false) => &[&["-f", "-p"]],
+    }
+}
+
 /// Looks at the beginning of a partition of `room` bytes.
 pub fn look(start: &[u8], room: u64) -> Content {
     if start.iter().all(|&byte| byte == 0) {
@@ -193,6 +208,20 @@ mod tests {
     }
 
     #[test]
+    fn half_a_superblock_is_replaced_by_its_copy() {
+        for (block, blocks, is_whole, expected) in [
+            (4096, 40_000, true, "-p"),
+            (4096, 40_000, false, "-f -p -b 32768 -B 4096, -f -p"),
+            (4096, 32_768, false, "-f -p"),
+            (1024, 40_000, false, "-f -p"),
+        ] {
+            let found = FileSystem { block, blocks, is_whole, is_clean: false };
+            let checks: Vec<String> = checks(&found).iter().map(|how| how.join(" ")).collect();
+            assert_eq!(checks.join(", "), expected, "{found:?}");
+        }
+    }
+
+    #[test]
     fn what_was_not_unmounted_in_order_is_not_clean() {
         for (at, value, is_clean) in
             [(58, 1, true), (58, 0, false), (58, 3, false), (0x60, 4, false)]
@@ -220,7 +249,7 @@ mod tests {
             (&ours, false, false, Action::Use),
             (&torn, true, false, Action::Refuse),
             (&torn, true, true, Action::Make),
-            (&torn, false, false, Action::Use), // e2fsck knows where the copies are
+            (&torn, false, false, Action::Use), // by its copy
             (&foreign, true, false, Action::Refuse),
             (&foreign, true, true, Action::Make),
             (&foreign, false, true, Action::Refuse),

@@ -1,0 +1,370 @@
+//! What a disk may hold when the power goes: from what it held before, and what was written to it.
+//!
+//! The model: all before the last flush is there. Of the writes since then each may be there or not,
+//! in any combination, and one of them may be torn: some of its sectors are there. A sector is whole.
+//!
+//! ```text
+//! writes    a b │ c d e │ f            │ is a flush
+//! states    {} a b ab │ ab + each combination of c d e │ abcde + …
+//! ```
+//!
+//! Of few writes every combination is tried; of many those that tell most, and a sample of the rest.
+//! A state that was there already doesn't come again, unless a flush has just settled it.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::fmt;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use appliance::hash::Digest;
+
+use crate::disk::Disk;
+use crate::writes::{Entry, SECTOR};
+
+/// How much is tried.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Up to so many writes between two flushes, every combination of them.
+    pub all_of: usize,
+    /// Of each way to cut more, so many.
+    pub picks: usize,
+    /// Of each way to tear a write, so many.
+    pub tears: usize,
+}
+
+/// What may be done to the writes since a flush: which sectors of which write are there, in order.
+type Cut = Vec<(usize, Range<usize>)>;
+
+/// Sectors that differ from the disk as it was, by number.
+type Overlay<'a> = BTreeMap<u64, Piece<'a>>;
+
+/// A sector that was written.
+#[derive(Debug, Clone, Copy)]
+struct Piece<'a> {
+    bytes: &'a [u8],
+    /// What it adds to a state's digest: nothing, if the disk held the same before.
+    weight: u128,
+}
+
+/// A write since the last flush.
+#[derive(Debug)]
+struct Write<'a> {
+    /// Its number in the log.
+    number: usize,
+    pieces: Vec<(u64, Piece<'a>)>,
+}
+
+/// All states that are tried, one after the other.
+#[derive(Debug)]
+pub struct Cuts<'a> {
+    base: Rc<File>,
+    log: std::iter::Enumerate<std::slice::Iter<'a, Entry>>,
+    effort: Effort,
+    random: Random,
+    durable: Rc<Overlay<'a>>,
+    window: Vec<Write<'a>>,
+    /// What is still to be made of the window.
+    planned: VecDeque<Cut>,
+    /// What happens when that is done.
+    then: Then,
+    seen: HashSet<u128>,
+}
+
+/// Why a window was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// Its last write is on the disk for good by itself.
+    LastLasts,
+    /// A flush: all is on the disk for good.
+    AllLast,
+    /// The log is over.
+    End,
+}
+
+/// What a disk may hold.
+#[derive(Debug, Clone)]
+pub struct State<'a> {
+    base: Rc<File>,
+    durable: Rc<Overlay<'a>>,
+    loose: Overlay<'a>,
+    name: String,
+    is_settled: bool,
+}
+
+impl<'a> Cuts<'a> {
+    /// Of the disk at `base`, as it was before `log`.
+    pub fn of(base: &Path, log: &'a [Entry], effort: Effort) -> Result<Cuts<'a>> {
+        let file = File::open(base).with_context(|| format!("cannot read {}", base.display()))?;
+        Ok(Cuts {
+            base: Rc::new(file),
+            log: log.iter().enumerate(),
+            effort,
+            random: Random(1),
+            durable: Rc::default(),
+            window: vec![],
+            planned: VecDeque::from([vec![]]),
+            then: Then::AllLast,
+            seen: HashSet::new(),
+        })
+    }
+
+    /// Goes on in the log until there is something to cut; false at its end.
+    fn advance(&mut self) -> bool {
+        match self.then {
+            Then::End => return false,
+            Then::AllLast => {
+                let pieces = self.window.drain(..).flat_map(|write| write.pieces);
+                settle(Rc::make_mut(&mut self.durable), pieces);
+            }
+            Then::LastLasts => {
+                let last = self.window.pop().map(|write| write.pieces).unwrap_or_default();
+                let covered = |sector: u64| last.iter().any(|(other, _)| *other == sector);
+                for write in &mut self.window {
+                    write.pieces.retain(|(sector, _)| !covered(*sector));
+                }
+                settle(Rc::make_mut(&mut self.durable), last.into_iter());
+            }
+        }
+        self.then = loop {
+            match self.log.next() {
+                None => break Then::End,
+                Some((_, Entry::Flush)) => break Then::AllLast,
+                Some((number, Entry::Write { sector, bytes, lasts })) => {
+                    self.window.push(Write { number, pieces: pieces(&self.base, *sector, bytes) });
+                    if *lasts {
+                        break Then::LastLasts;
+                    }
+                }
+                // What is discarded may as well stay.
+                Some((_, Entry::Discard { .. } | Entry::Mark)) => {}
+            }
+        };
+        let lengths: Vec<usize> = self.window.iter().map(|write| write.pieces.len()).collect();
+        if !lengths.is_empty() {
+            self.planned = plan(&lengths, self.effort, &mut self.random).into();
+        }
+        true
+    }
+
+    fn state(&self, cut: &Cut) -> State<'a> {
+        let mut loose = Overlay::new();
+        for (write, sectors) in cut {
+            for (sector, piece) in &self.window[*write].pieces[sectors.clone()] {
+                // Of a large disk most that is written are zeros onto zeros.
+                let is_news = piece.weight != 0
+                    || self.durable.contains_key(sector)
+                    || loose.contains_key(sector);
+                if is_news {
+                    loose.insert(*sector, *piece);
+                }
+            }
+        }
+        // The last that is planned is the whole of the window.
+        let is_settled = self.then == Then::AllLast && self.planned.is_empty();
+        let (base, durable) = (Rc::clone(&self.base), Rc::clone(&self.durable));
+        State { base, durable, loose, name: self.name(cut), is_settled }
+    }
+
+    /// For messages: what is there of which entries, and of a torn one which sectors.
+    fn name(&self, cut: &Cut) -> String {
+        let (Some(first), Some(last)) = (self.window.first(), self.window.last()) else {
+            return "the disk as it was".to_owned();
+        };
+        let mut there: Vec<String> = vec![];
+        let mut whole = vec![];
+        for (index, sectors) in cut {
+            let write = &self.window[*index];
+            match sectors.len() == write.pieces.len() {
+                true => whole.push(write.number),
+                false => there.push(format!("{} {sectors:?}", write.number)),
+            }
+        }
+        let runs = whole.chunk_by(|one, next| one + 1 == *next);
+        there.extend(runs.map(|run| format!("{}-{}", run[0], run[run.len() - 1])));
+        let there = there.join(" ");
+        let (first, last) = (first.number, last.number);
+        format!("of the log's entries {first}-{last}, not flushed, these are there: {there}")
+    }
+}
+
+impl<'a> Iterator for Cuts<'a> {
+    type Item = State<'a>;
+
+    fn next(&mut self) -> Option<State<'a>> {
+        loop {
+            while let Some(cut) = self.planned.pop_front() {
+                let state = self.state(&cut);
+                if self.seen.insert(state.digest(0..u64::MAX)) || state.is_settled {
+                    return Some(state);
+                }
+            }
+            if !self.advance() {
+                return None;
+            }
+        }
+    }
+}
+
+/// The disk at `base` when all of `log` has been written to it.
+pub fn after<'a>(base: &Path, log: &'a [Entry]) -> Result<State<'a>> {
+    let mut cuts = Cuts::of(base, log, Effort { all_of: 0, picks: 0, tears: 0 })?;
+    while cuts.advance() {}
+    let whole = (0..cuts.window.len()).map(|index| (index, 0..cuts.window[index].pieces.len()));
+    Ok(cuts.state(&whole.collect()))
+}
+
+/// Which cuts of writes of these lengths, in sectors, are tried.
+fn plan(lengths: &[usize], effort: Effort, random: &mut Random) -> Vec<Cut> {
+    let count = lengths.len();
+    let whole = |index: usize| (index, 0..lengths[index]);
+    let mut cuts: Vec<Cut> = vec![];
+    if count <= effort.all_of {
+        let there = |set: usize| (0..count).filter(move |index| set >> index & 1 == 1);
+        cuts.extend((0..(1 << count) - 1).map(|set| there(set).map(whole).collect()));
+    } else {
+        let pick = |random: &mut Random| random.pick(0..count, effort.picks);
+        cuts.extend(pick(random).into_iter().map(|end| (0..end).map(whole).collect()));
+        let but = |left_out| (0..count).filter(move |index| *index != left_out);
+        cuts.extend(pick(random).into_iter().map(|index| but(index).map(whole).collect()));
+        cuts.extend(pick(random).into_iter().map(|index| vec![whole(index)]));
+        for _ in 0..effort.picks {
+            cuts.push((0..count).filter(|_| random.draw() & 1 == 1).map(whole).collect());
+        }
+    }
+    let many = count > effort.all_of;
+    for index in random.pick(0..count, if many { effort.picks } else { count }) {
+        let length = lengths[index];
+        let before = || (0..index).map(whole);
+        for end in random.pick(1..length, effort.tears) {
+            cuts.push(before().chain([(index, 0..end)]).collect());
+        }
+        for sector in random.pick(0..length, effort.tears) {
+            cuts.push(before().chain([(index, sector..sector + 1)]).collect());
+        }
+    }
+    // Last: what comes after this has it, if a flush follows.
+    cuts.push((0..count).map(whole).collect());
+    cuts
+}
+
+/// A write's sectors, with what each adds to a digest.
+fn pieces<'a>(base: &File, first: u64, bytes: &'a [u8]) -> Vec<(u64, Piece<'a>)> {
+    let old = read(base, first, bytes.len());
+    let sectors = bytes.chunks(SECTOR).zip(old.chunks(SECTOR));
+    let piece = |(sector, (bytes, old)): (u64, (&'a [u8], &[u8]))| {
+        let weight = if bytes == old { 0 } else { weight(sector, bytes) };
+        (sector, Piece { bytes, weight })
+    };
+    (first..).zip(sectors).map(piece).collect()
+}
+
+fn weight(sector: u64, bytes: &[u8]) -> u128 {
+    let digest = Digest::of(&[&sector.to_le_bytes(), bytes].concat());
+    u128::from_le_bytes(std::array::from_fn(|i| digest.0[i]))
+}
+
+/// Puts sectors on the disk for good.
+fn settle<'a>(durable: &mut Overlay<'a>, pieces: impl Iterator<Item = (u64, Piece<'a>)>) {
+    for (sector, piece) in pieces {
+        match piece.weight {
+            0 => drop(durable.remove(&sector)),
+            _ => drop(durable.insert(sector, piece)),
+        }
+    }
+}
+
+/// Behind the end of a file there are zeros.
+fn read(file: &File, sector: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        let offset = sector * SECTOR as u64 + filled as u64;
+        match file.read_at(&mut bytes[filled..], offset) {
+            Ok(0) => break,
+            Ok(more) => filled += more,
+            Err(error) => panic!("cannot read the disk as it was: {error}"),
+        }
+    }
+    bytes
+}
+
+impl State<'_> {
+    /// So many sectors of the disk, from the sector `first` on.
+    pub fn read(&self, first: u64, sectors: u64) -> Vec<u8> {
+        let mut bytes = read(&self.base, first, sectors as usize * SECTOR);
+        for overlay in [&*self.durable, &self.loose] {
+            for (sector, piece) in overlay.range(first..first + sectors) {
+                let at = (sector - first) as usize * SECTOR;
+                bytes[at..at + SECTOR].copy_from_slice(piece.bytes);
+            }
+        }
+        bytes
+    }
+
+    /// The same for two states, of the same disk, that hold the same in these sectors.
+    pub fn digest(&self, sectors: Range<u64>) -> u128 {
+        self.written(sectors).fold(0, |sum, (_, piece)| sum.wrapping_add(piece.weight))
+    }
+
+    /// Sectors of a range that aren't as they were.
+    pub fn changes(&self, sectors: Range<u64>) -> impl Iterator<Item = (u64, &[u8])> {
+        let written = self.written(sectors).filter(|(_, piece)| piece.weight != 0);
+        written.map(|(sector, piece)| (sector, piece.bytes))
+    }
+
+    fn written(&self, sectors: Range<u64>) -> impl Iterator<Item = (u64, &Piece<'_>)> {
+        let durable = self.durable.range(sectors.clone());
+        let durable = durable.filter(|(sector, _)| !self.loose.contains_key(sector));
+        durable.chain(self.loose.range(sectors)).map(|(sector, piece)| (*sector, piece))
+    }
+
+    /// Is all that was written until then there, and flushed?
+    pub fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
+    /// Gives `disk`, a copy of the disk as it was, what this state has.
+    pub fn write_to(&self, disk: &Disk) -> Result<()> {
+        let mut changes = self.changes(0..u64::MAX);
+        changes.try_for_each(|(sector, bytes)| disk.write_at(bytes, sector * SECTOR as u64))
+    }
+}
+
+impl fmt::Display for State<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// Numbers that look random, the same each time (splitmix64).
+#[derive(Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    /// The next one.
+    pub fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// All of `range` if there are no more than `count`; else its ends and some others, in order.
+    fn pick(&mut self, range: Range<usize>, count: usize) -> Vec<usize> {
+        if range.len() <= count {
+            return range.collect();
+        }
+        let mut picked = std::collections::BTreeSet::from([range.start, range.end - 1]);
+        while picked.len() < count {
+            picked.insert(range.start + (self.draw() % range.len() as u64) as usize);
+        }
+        picked.into_iter().take(count).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
