@@ -5,7 +5,8 @@
 //! images: recipe + probe layers ─► stele ─► image ─┐
 //! machine: which boot, how much memory, what is broken ─► QEMU ─► vm
 //!                     console (its serial line) ─┐                 │
-//!                     qmp (events, commands) ────┴─► watch ◄───────┘ every wait
+//!                     qmp (events, commands) ────┼─► watch ◄───────┘ every wait
+//!                     peer (its network's rest) ─┘
 //! ```
 //!
 //! | variable | else |
@@ -26,6 +27,7 @@ pub mod disk;
 pub mod images;
 pub mod initrd;
 pub mod machine;
+pub mod peer;
 pub mod process;
 pub mod qmp;
 pub mod reads;
