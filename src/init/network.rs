@@ -3,9 +3,9 @@
 //! kernel.
 
 mod netlink;
+pub mod resolver;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -19,10 +19,9 @@ use nix::sys::socket::{
 };
 
 use crate::clock::{self, Moment};
-use crate::dhcp::report::{Lease, MOST_SERVERS, Report};
+use crate::dhcp::report::{Lease, Report};
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice};
-use crate::mounts::make_folder;
 use netlink::{Link, News};
 
 /// Services that wait for the network wait so long at most.
@@ -34,12 +33,6 @@ const DATAGRAM: usize = 32 * 1024;
 
 /// One line each: address, interface's number, prefix, scope, flags (hexadecimal), name.
 const IPV6_ADDRESSES: &str = "/proc/net/if_inet6";
-/// Services see this folder, not the files in it: those are replaced, and a mounted file would stay
-/// the old one.
-pub const FOLDER: &str = "/run/net";
-const RESOLV_CONF: &str = "/run/net/resolv.conf";
-const HOSTS: &str = "/run/net/hosts";
-
 /// A child to start or stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wish {
@@ -177,7 +170,7 @@ impl Network {
             notice!("network: {name} {lease}");
         }
         self.leases.insert(index, lease);
-        self.write_resolv_conf()
+        resolver::write_servers(self.leases.values())
     }
 
     fn lost(&mut self, index: u32, name: &str) -> Result<(), Failure> {
@@ -185,11 +178,7 @@ impl Network {
         notice!("network: {name}: lease lost");
         // It may have run out by itself.
         let _ = self.request(&netlink::remove_address(index, &lease));
-        self.write_resolv_conf()
-    }
-
-    fn write_resolv_conf(&self) -> Result<(), Failure> {
-        replace(RESOLV_CONF, &resolv_conf(self.leases.values()))
+        resolver::write_servers(self.leases.values())
     }
 
     /// The addresses that others reach this machine by: leases, and what IPv6 has made itself.
@@ -266,35 +255,6 @@ fn route_socket(groups: u32) -> Result<OwnedFd, Failure> {
     Ok(socket)
 }
 
-/// Writes the files that `/etc/resolv.conf` and `/etc/hosts` are links to. Both must exist before
-/// any service starts: there are resolvers that crash without.
-pub fn write_files(host: &str) -> Result<(), Failure> {
-    make_folder(FOLDER)?;
-    replace(RESOLV_CONF, &resolv_conf([]))?;
-    replace(HOSTS, &hosts(host))
-}
-
-fn hosts(host: &str) -> String {
-    format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 {host}\n")
-}
-
-fn resolv_conf<'a>(leases: impl IntoIterator<Item = &'a Lease>) -> String {
-    let mut text =
-        "# By stele-init, from what DHCP said.\noptions timeout:2 attempts:2\n".to_owned();
-    for server in leases.into_iter().flat_map(|lease| &lease.dns).take(MOST_SERVERS) {
-        let _ = writeln!(text, "nameserver {server}");
-    }
-    text
-}
-
-/// Gives a file its new content at once: a reader sees the old or the new.
-fn replace(path: &str, content: &str) -> Result<(), Failure> {
-    let new = format!("{path}.new");
-    fs::write(&new, content)
-        .and_then(|()| fs::rename(&new, path))
-        .or_cannot(format_args!("write {path}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,21 +295,5 @@ mod tests {
             let address = ipv6_address(&line).map(|address| address.address);
             assert_eq!(address.as_deref(), expected, "{line}");
         }
-    }
-
-    #[test]
-    fn resolv_conf_names_the_servers_of_all_leases() {
-        let lease = |dns: &[[u8; 4]]| Lease {
-            address: [10, 0, 2, 15].into(),
-            prefix: 24,
-            router: Some([10, 0, 2, 2].into()),
-            dns: dns.iter().map(|&server| server.into()).collect(),
-            time: vec![],
-            seconds: 60,
-        };
-        let leases = [lease(&[[1, 1, 1, 1], [2, 2, 2, 2]]), lease(&[[3, 3, 3, 3], [4, 4, 4, 4]])];
-        let text = resolv_conf(&leases);
-        let servers: Vec<&str> = text.lines().skip(2).collect();
-        assert_eq!(servers, ["nameserver 1.1.1.1", "nameserver 2.2.2.2", "nameserver 3.3.3.3"]);
     }
 }
