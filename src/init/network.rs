@@ -50,10 +50,17 @@ pub struct Network {
     /// Asks for changes; each answer is there when the request has been sent.
     requests: OwnedFd,
     links: BTreeMap<u32, Link>,
-    leases: BTreeMap<u32, Lease>,
+    leases: BTreeMap<u32, Held>,
     /// The list of links is complete.
     is_listed: bool,
     give_up: Moment,
+}
+
+/// A lease, and its end.
+#[derive(Debug)]
+struct Held {
+    lease: Lease,
+    until: Moment,
 }
 
 impl Network {
@@ -77,6 +84,22 @@ impl Network {
     pub fn is_ready(&self, now: Moment) -> bool {
         let is_alone = self.is_listed && !self.links.values().any(|link| link.is_ethernet);
         !self.leases.is_empty() || is_alone || now >= self.give_up
+    }
+
+    /// When the first of the leases ends, unless it is renewed.
+    pub fn next_end(&self) -> Option<Moment> {
+        self.leases.values().map(|held| held.until).min()
+    }
+
+    /// Ends the leases whose time is over. Their children tell that too, but not one that was
+    /// started anew meanwhile: it knows nothing of what the one before it had won.
+    pub fn on_time(&mut self, now: Moment) {
+        for index in ended(&self.leases, now) {
+            let name = self.links.get(&index).map(|link| link.name.clone()).unwrap_or_default();
+            if let Err(failure) = self.lost(index, &name) {
+                error!("network: {name}: {failure}");
+            }
+        }
     }
 
     /// Reads what the kernel tells of links.
@@ -154,7 +177,7 @@ impl Network {
     }
 
     fn lease(&mut self, index: u32, name: &str, lease: Lease) -> Result<(), Failure> {
-        let before = self.leases.remove(&index);
+        let before = self.leases.remove(&index).map(|held| held.lease);
         let place = |lease: &Lease| (lease.address, lease.prefix, lease.router);
         // First the old one, and with it its route: removed later, an address takes newer ones of
         // its network along.
@@ -162,29 +185,33 @@ impl Network {
             let _ = self.request(&netlink::remove_address(index, old));
         }
         self.request(&netlink::add_address(index, &lease)).or_cannot("set the address")?;
-        if let Some(router) = lease.router {
-            self.request(&netlink::add_default_route(index, &lease, router))
-                .or_cannot(format_args!("set the route by {router}"))?;
-        }
         if before.as_ref() != Some(&lease) {
             notice!("network: {name} {lease}");
         }
-        self.leases.insert(index, lease);
-        resolver::write_servers(self.leases.values())
+        let route = lease.router.map(|router| netlink::add_default_route(index, &lease, router));
+        let until = clock::now() + Duration::from_secs(lease.seconds.into());
+        self.leases.insert(index, Held { lease, until });
+        self.write_servers()?;
+        // Without the route, neighbours still reach the machine.
+        route.map_or(Ok(()), |route| self.request(&route)).or_cannot("set the route")
     }
 
     fn lost(&mut self, index: u32, name: &str) -> Result<(), Failure> {
-        let Some(lease) = self.leases.remove(&index) else { return Ok(()) };
+        let Some(Held { lease, .. }) = self.leases.remove(&index) else { return Ok(()) };
         notice!("network: {name}: lease lost");
         // It may have run out by itself.
         let _ = self.request(&netlink::remove_address(index, &lease));
-        resolver::write_servers(self.leases.values())
+        self.write_servers()
+    }
+
+    fn write_servers(&self) -> Result<(), Failure> {
+        resolver::write_servers(self.leases.values().map(|held| &held.lease))
     }
 
     /// The addresses that others reach this machine by: leases, and what IPv6 has made itself.
     pub fn addresses(&self) -> Vec<Address> {
         let name = |index| self.links.get(index).map_or_else(String::new, |link| link.name.clone());
-        let leases = self.leases.iter().map(|(index, lease)| Address {
+        let leases = self.leases.iter().map(|(index, Held { lease, .. })| Address {
             interface: name(index),
             address: format!("{}/{}", lease.address, lease.prefix),
         });
@@ -195,7 +222,7 @@ impl Network {
     /// The time servers of all leases, each once.
     pub fn time_servers(&self) -> Vec<Ipv4Addr> {
         let mut servers = vec![];
-        for server in self.leases.values().flat_map(|lease| &lease.time) {
+        for server in self.leases.values().flat_map(|held| &held.lease.time) {
             if !servers.contains(server) {
                 servers.push(*server);
             }
@@ -236,6 +263,11 @@ fn ipv6_address(line: &str) -> Option<Address> {
     let interface = words.nth(2)?.to_owned();
     let address = (!address.is_loopback()).then(|| format!("{address}/{prefix}"))?;
     Some(Address { interface, address })
+}
+
+/// The interfaces whose leases are over.
+fn ended(leases: &BTreeMap<u32, Held>, now: Moment) -> Vec<u32> {
+    leases.iter().filter(|(_, held)| held.until <= now).map(|(index, _)| *index).collect()
 }
 
 /// What follows from a link that was so before and is so now.
@@ -279,6 +311,19 @@ mod tests {
         ] {
             let was = before.map(link);
             assert_eq!(wish(was.as_ref(), &link(now)), expected, "{before:?} -> {now}");
+        }
+    }
+
+    #[test]
+    fn a_lease_ends_with_its_time() {
+        let held = |seconds| {
+            let (address, prefix) = ([10, 0, 2, 15].into(), 24);
+            let lease = Lease { address, prefix, router: None, dns: vec![], time: vec![], seconds };
+            Held { lease, until: Duration::from_secs(seconds.into()) }
+        };
+        let leases = BTreeMap::from([(2, held(60)), (3, held(90)), (4, held(u32::MAX))]);
+        for (seconds, expected) in [(59, vec![]), (60, vec![2]), (90, vec![2, 3])] {
+            assert_eq!(ended(&leases, Duration::from_secs(seconds)), expected, "{seconds} s");
         }
     }
 
