@@ -247,6 +247,7 @@ impl EventLoop {
         let now = clock::now();
         let others = [
             (!self.is_network_ready).then(|| self.network.deadline()),
+            self.network.next_end(),
             self.door.as_ref().and_then(|door| door.deadline(now)),
             self.end.map(|leaving| leaving.by),
             watchdog::is_armed().then_some(self.feed_at),
@@ -290,6 +291,7 @@ impl EventLoop {
     fn on_time(&mut self) {
         let now = clock::now();
         self.hourly.on_time(now);
+        self.on_leases(now);
         if let Some(door) = &mut self.door {
             door.on_time(now);
         }

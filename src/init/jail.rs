@@ -183,7 +183,7 @@ fn plan(service: &Service) -> Result<Vec<Deed>, std::ffi::NulError> {
     plan.fresh("tmpfs", "dev/shm", SCRATCH)?;
     plan.fresh("tmpfs", "tmp", SCRATCH)?;
     plan.fresh("tmpfs", "run", RUN)?;
-    plan.folder_of(network::FOLDER, READ_ONLY)?;
+    plan.folder_of(network::resolver::FOLDER, READ_ONLY)?;
     if let Some(folder) = notify::folder_of(service) {
         plan.0.push(Deed::Folder(CString::new("run/notify")?));
         plan.bind(&folder, "run/notify", READ_ONLY)?;

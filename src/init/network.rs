@@ -3,9 +3,9 @@
 //! kernel.
 
 mod netlink;
+pub mod resolver;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -19,10 +19,9 @@ use nix::sys::socket::{
 };
 
 use crate::clock::{self, Moment};
-use crate::dhcp::report::{Lease, MOST_SERVERS, Report};
+use crate::dhcp::report::{Lease, Report};
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice};
-use crate::mounts::make_folder;
 use netlink::{Link, News};
 
 /// Services that wait for the network wait so long at most.
@@ -34,12 +33,6 @@ const DATAGRAM: usize = 32 * 1024;
 
 /// One line each: address, interface's number, prefix, scope, flags (hexadecimal), name.
 const IPV6_ADDRESSES: &str = "/proc/net/if_inet6";
-/// Services see this folder, not the files in it: those are replaced, and a mounted file would stay
-/// the old one.
-pub const FOLDER: &str = "/run/net";
-const RESOLV_CONF: &str = "/run/net/resolv.conf";
-const HOSTS: &str = "/run/net/hosts";
-
 /// A child to start or stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wish {
@@ -57,10 +50,17 @@ pub struct Network {
     /// Asks for changes; each answer is there when the request has been sent.
     requests: OwnedFd,
     links: BTreeMap<u32, Link>,
-    leases: BTreeMap<u32, Lease>,
+    leases: BTreeMap<u32, Held>,
     /// The list of links is complete.
     is_listed: bool,
     give_up: Moment,
+}
+
+/// A lease, and its end.
+#[derive(Debug)]
+struct Held {
+    lease: Lease,
+    until: Moment,
 }
 
 impl Network {
@@ -84,6 +84,22 @@ impl Network {
     pub fn is_ready(&self, now: Moment) -> bool {
         let is_alone = self.is_listed && !self.links.values().any(|link| link.is_ethernet);
         !self.leases.is_empty() || is_alone || now >= self.give_up
+    }
+
+    /// When the first of the leases ends, unless it is renewed.
+    pub fn next_end(&self) -> Option<Moment> {
+        self.leases.values().map(|held| held.until).min()
+    }
+
+    /// Ends the leases whose time is over. Their children tell that too, but not one that was
+    /// started anew meanwhile: it knows nothing of what the one before it had won.
+    pub fn on_time(&mut self, now: Moment) {
+        for index in ended(&self.leases, now) {
+            let name = self.links.get(&index).map(|link| link.name.clone()).unwrap_or_default();
+            if let Err(failure) = self.lost(index, &name) {
+                error!("network: {name}: {failure}");
+            }
+        }
     }
 
     /// Reads what the kernel tells of links.
@@ -161,7 +177,7 @@ impl Network {
     }
 
     fn lease(&mut self, index: u32, name: &str, lease: Lease) -> Result<(), Failure> {
-        let before = self.leases.remove(&index);
+        let before = self.leases.remove(&index).map(|held| held.lease);
         let place = |lease: &Lease| (lease.address, lease.prefix, lease.router);
         // First the old one, and with it its route: removed later, an address takes newer ones of
         // its network along.
@@ -169,33 +185,33 @@ impl Network {
             let _ = self.request(&netlink::remove_address(index, old));
         }
         self.request(&netlink::add_address(index, &lease)).or_cannot("set the address")?;
-        if let Some(router) = lease.router {
-            self.request(&netlink::add_default_route(index, &lease, router))
-                .or_cannot(format_args!("set the route by {router}"))?;
-        }
         if before.as_ref() != Some(&lease) {
             notice!("network: {name} {lease}");
         }
-        self.leases.insert(index, lease);
-        self.write_resolv_conf()
+        let route = lease.router.map(|router| netlink::add_default_route(index, &lease, router));
+        let until = clock::now() + Duration::from_secs(lease.seconds.into());
+        self.leases.insert(index, Held { lease, until });
+        self.write_servers()?;
+        // Without the route, neighbours still reach the machine.
+        route.map_or(Ok(()), |route| self.request(&route)).or_cannot("set the route")
     }
 
     fn lost(&mut self, index: u32, name: &str) -> Result<(), Failure> {
-        let Some(lease) = self.leases.remove(&index) else { return Ok(()) };
+        let Some(Held { lease, .. }) = self.leases.remove(&index) else { return Ok(()) };
         notice!("network: {name}: lease lost");
         // It may have run out by itself.
         let _ = self.request(&netlink::remove_address(index, &lease));
-        self.write_resolv_conf()
+        self.write_servers()
     }
 
-    fn write_resolv_conf(&self) -> Result<(), Failure> {
-        replace(RESOLV_CONF, &resolv_conf(self.leases.values()))
+    fn write_servers(&self) -> Result<(), Failure> {
+        resolver::write_servers(self.leases.values().map(|held| &held.lease))
     }
 
     /// The addresses that others reach this machine by: leases, and what IPv6 has made itself.
     pub fn addresses(&self) -> Vec<Address> {
         let name = |index| self.links.get(index).map_or_else(String::new, |link| link.name.clone());
-        let leases = self.leases.iter().map(|(index, lease)| Address {
+        let leases = self.leases.iter().map(|(index, Held { lease, .. })| Address {
             interface: name(index),
             address: format!("{}/{}", lease.address, lease.prefix),
         });
@@ -206,7 +222,7 @@ impl Network {
     /// The time servers of all leases, each once.
     pub fn time_servers(&self) -> Vec<Ipv4Addr> {
         let mut servers = vec![];
-        for server in self.leases.values().flat_map(|lease| &lease.time) {
+        for server in self.leases.values().flat_map(|held| &held.lease.time) {
             if !servers.contains(server) {
                 servers.push(*server);
             }
@@ -249,6 +265,11 @@ fn ipv6_address(line: &str) -> Option<Address> {
     Some(Address { interface, address })
 }
 
+/// The interfaces whose leases are over.
+fn ended(leases: &BTreeMap<u32, Held>, now: Moment) -> Vec<u32> {
+    leases.iter().filter(|(_, held)| held.until <= now).map(|(index, _)| *index).collect()
+}
+
 /// What follows from a link that was so before and is so now.
 fn wish(before: Option<&Link>, now: &Link) -> Option<Wish> {
     match (before.is_some_and(|link| link.has_carrier), now.has_carrier) {
@@ -264,35 +285,6 @@ fn route_socket(groups: u32) -> Result<OwnedFd, Failure> {
     let socket = socket.or_cannot("open a netlink socket")?;
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups)).or_cannot("bind a netlink socket")?;
     Ok(socket)
-}
-
-/// Writes the files that `/etc/resolv.conf` and `/etc/hosts` are links to. Both must exist before
-/// any service starts: there are resolvers that crash without.
-pub fn write_files(host: &str) -> Result<(), Failure> {
-    make_folder(FOLDER)?;
-    replace(RESOLV_CONF, &resolv_conf([]))?;
-    replace(HOSTS, &hosts(host))
-}
-
-fn hosts(host: &str) -> String {
-    format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 {host}\n")
-}
-
-fn resolv_conf<'a>(leases: impl IntoIterator<Item = &'a Lease>) -> String {
-    let mut text =
-        "# By stele-init, from what DHCP said.\noptions timeout:2 attempts:2\n".to_owned();
-    for server in leases.into_iter().flat_map(|lease| &lease.dns).take(MOST_SERVERS) {
-        let _ = writeln!(text, "nameserver {server}");
-    }
-    text
-}
-
-/// Gives a file its new content at once: a reader sees the old or the new.
-fn replace(path: &str, content: &str) -> Result<(), Failure> {
-    let new = format!("{path}.new");
-    fs::write(&new, content)
-        .and_then(|()| fs::rename(&new, path))
-        .or_cannot(format_args!("write {path}"))
 }
 
 #[cfg(test)]
@@ -323,6 +315,19 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_ends_with_its_time() {
+        let held = |seconds| {
+            let (address, prefix) = ([10, 0, 2, 15].into(), 24);
+            let lease = Lease { address, prefix, router: None, dns: vec![], time: vec![], seconds };
+            Held { lease, until: Duration::from_secs(seconds.into()) }
+        };
+        let leases = BTreeMap::from([(2, held(60)), (3, held(90)), (4, held(u32::MAX))]);
+        for (seconds, expected) in [(59, vec![]), (60, vec![2]), (90, vec![2, 3])] {
+            assert_eq!(ended(&leases, Duration::from_secs(seconds)), expected, "{seconds} s");
+        }
+    }
+
+    #[test]
     fn an_ipv6_address_is_read_from_its_line() {
         let line = |address: &str, name: &str| format!("{address} 02 40 20 80     {name}");
         let table = [
@@ -335,21 +340,5 @@ mod tests {
             let address = ipv6_address(&line).map(|address| address.address);
             assert_eq!(address.as_deref(), expected, "{line}");
         }
-    }
-
-    #[test]
-    fn resolv_conf_names_the_servers_of_all_leases() {
-        let lease = |dns: &[[u8; 4]]| Lease {
-            address: [10, 0, 2, 15].into(),
-            prefix: 24,
-            router: Some([10, 0, 2, 2].into()),
-            dns: dns.iter().map(|&server| server.into()).collect(),
-            time: vec![],
-            seconds: 60,
-        };
-        let leases = [lease(&[[1, 1, 1, 1], [2, 2, 2, 2]]), lease(&[[3, 3, 3, 3], [4, 4, 4, 4]])];
-        let text = resolv_conf(&leases);
-        let servers: Vec<&str> = text.lines().skip(2).collect();
-        assert_eq!(servers, ["nameserver 1.1.1.1", "nameserver 2.2.2.2", "nameserver 3.3.3.3"]);
     }
 }

@@ -43,7 +43,7 @@ fn serve() -> Result<End, Failure> {
     sysctl::apply();
     clock::not_before(appliance.clock, "the build's")?;
     sethostname(&appliance.name).or_cannot(format_args!("set the name {}", appliance.name))?;
-    network::write_files(&appliance.name)?;
+    network::resolver::write(&appliance.name)?;
     jail::set_up()?;
     open_data(&appliance)?;
     last_failure::take();

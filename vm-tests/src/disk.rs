@@ -151,11 +151,6 @@ impl Kept {
         made().unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    /// Where files about it may be put.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// What the last machine that logged its writes wrote to it.
     #[track_caller]
     pub fn writes(&self) -> Vec<Entry> {

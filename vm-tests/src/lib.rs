@@ -5,7 +5,8 @@
 //! images: recipe + probe layers ─► stele ─► image ─┐
 //! machine: which boot, how much memory, what is broken ─► QEMU ─► vm
 //!                     console (its serial line) ─┐                 │
-//!                     qmp (events, commands) ────┴─► watch ◄───────┘ every wait
+//!                     qmp (events, commands) ────┼─► watch ◄───────┘ every wait
+//!                     peer (its network's rest) ─┘
 //! ```
 //!
 //! | variable | else |
@@ -30,6 +31,7 @@ pub mod initrd;
 pub mod machine;
 pub mod mutant;
 pub mod oracle;
+pub mod peer;
 pub mod process;
 pub mod qmp;
 pub mod reads;

@@ -1,5 +1,6 @@
 //! A machine to be: which image, booted how, with how much memory, and what is broken in it.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::disk::{self, Disk, Kept};
 use crate::images::Image;
+use crate::peer::{self, Peer};
 use crate::uki::BootFiles;
 use crate::vm::Vm;
 
@@ -45,12 +47,14 @@ enum Boot {
 }
 
 /// What the machine's network card is plugged into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Network {
     /// QEMU's own network, with its DHCP server; this host reaches the Server.
     Qemus,
     /// Nobody else is there.
     Silent,
+    /// The harness's own.
+    Peer(Peer),
 }
 
 /// What will be started; see [`Machine::start`].
@@ -133,6 +137,11 @@ impl Machine {
         Machine { network: Network::Silent, ..self }
     }
 
+    /// With a card that is plugged into this neighbour; this host doesn't reach the Server.
+    pub fn peer(self, peer: Peer) -> Machine {
+        Machine { network: Network::Peer(peer), ..self }
+    }
+
     /// The clock with the battery starts at this date: `1970-01-01T00:00:00`.
     pub fn clock(self, date: &'static str) -> Machine {
         Machine { clock: Some(date), ..self }
@@ -188,8 +197,9 @@ impl Machine {
     }
 
     /// Makes its disks and files in `folder`; returns the command that runs it. QMP is the socket
-    /// at its standard input, the console the one at its standard output.
-    pub(crate) fn prepare(&self, folder: &Path) -> Result<Command> {
+    /// at its standard input, the console the one at its standard output, and the neighbour, if it
+    /// has one, at the other end of `cable`.
+    pub(crate) fn prepare(&self, folder: &Path, cable: Option<&OwnedFd>) -> Result<Command> {
         // It dies with the thread that started it, even if that is killed.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", QEMU]).args(ALWAYS).arg("virtio-rng-pci");
@@ -217,16 +227,19 @@ impl Machine {
             }
             command.args(["-device", &device]);
         }
-        command.arg("-netdev").arg(match self.network {
-            Network::Qemus => format!("user,id=net,hostfwd=tcp:127.0.0.1:0-:{XMPP}"),
-            Network::Silent => "hubport,id=net,hubid=0".to_owned(),
-        });
         command.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
         if self.trace_reads {
             let log = folder.join(READS).display().to_string();
             command.args(["-trace", "blk_co_preadv", "-D", &log]);
         }
-        disk::write(&folder.join("replay.sh"), replay(&command).as_bytes())?;
+        let network = match self.network {
+            Network::Qemus => format!("user,id=net,hostfwd=tcp:127.0.0.1:0-:{XMPP}"),
+            Network::Silent | Network::Peer(_) => "hubport,id=net,hubid=0".to_owned(),
+        };
+        // A replay has no neighbour.
+        let script = replay(&command, &network);
+        disk::write(&folder.join("replay.sh"), script.as_bytes())?;
+        command.arg("-netdev").arg(cable.map_or(network, |cable| peer::option("net", cable)));
         command.args(["-chardev", "socket,id=qmp,fd=0", "-mon", "chardev=qmp,mode=control"]);
         command.args(["-chardev", "socket,id=console,fd=1", "-serial", "chardev:console"]);
         Ok(command)
@@ -246,7 +259,15 @@ impl Machine {
 
     /// Does this host reach it?
     pub(crate) fn is_reachable(&self) -> bool {
-        self.network == Network::Qemus
+        matches!(self.network, Network::Qemus)
+    }
+
+    /// The neighbour to be.
+    pub(crate) fn neighbour(&self) -> Option<&Peer> {
+        match &self.network {
+            Network::Peer(peer) => Some(peer),
+            Network::Qemus | Network::Silent => None,
+        }
     }
 }
 
@@ -295,12 +316,13 @@ fn escaped(path: &Path) -> String {
 }
 
 /// A script that starts the same machine for a person, on the disk as the story left it.
-fn replay(command: &Command) -> String {
+fn replay(command: &Command, network: &str) -> String {
     let quoted =
         |word: &std::ffi::OsStr| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"));
     // Without setpriv and its two arguments: it shall not die with anything.
     let words: Vec<String> = command.get_args().skip(2).map(quoted).collect();
-    format!("#!/bin/sh\nexec {} -serial mon:stdio \"$@\"\n", words.join(" "))
+    let words = words.join(" ");
+    format!("#!/bin/sh\nexec {words} -netdev {network} -serial mon:stdio \"$@\"\n")
 }
 
 #[cfg(test)]
@@ -311,9 +333,9 @@ mod tests {
     fn a_replay_quotes_what_a_shell_would_act_on() {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "qemu", "-append", "a b=$c 'd'"]);
-        let expected = "#!/bin/sh\nexec 'qemu' '-append' 'a b=$c '\\''d'\\''' -serial mon:stdio \
-                        \"$@\"\n";
-        assert_eq!(replay(&command), expected);
+        let expected = "#!/bin/sh\nexec 'qemu' '-append' 'a b=$c '\\''d'\\''' -netdev user,id=net \
+                        -serial mon:stdio \"$@\"\n";
+        assert_eq!(replay(&command, "user,id=net"), expected);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use serde_json::json;
 use crate::console::{self, Line};
 use crate::disk::Disk;
 use crate::machine::{Machine, READS, XMPP};
+use crate::peer::{self, Asked, Cable, Heard, Peer};
 use crate::process;
 use crate::qmp::{self, Event, Qmp};
 use crate::reads::Read;
@@ -38,6 +39,8 @@ pub struct Vm {
     started: Instant,
     folder: PathBuf,
     xmpp: SocketAddr,
+    /// To the neighbour of the harness's, if it has that.
+    cable: Option<Cable>,
     threads: Vec<JoinHandle<()>>,
     /// Dropped, it ends the thread that minds the deadline.
     minded: Option<mpsc::Sender<()>>,
@@ -54,7 +57,9 @@ impl Vm {
             let path = folder.join(name);
             File::create(&path).with_context(|| format!("cannot write {}", path.display()))
         };
-        let mut command = machine.prepare(&folder)?;
+        let (cable, qemus_cable) =
+            machine.neighbour().cloned().map(Cable::new).transpose()?.unzip();
+        let mut command = machine.prepare(&folder, qemus_cable.as_ref())?;
         command.stdin(Stdio::from(OwnedFd::from(qemus_qmp)));
         command.stdout(Stdio::from(OwnedFd::from(qemus_console)));
         command.stderr(file("qemu-errors.txt")?);
@@ -62,7 +67,7 @@ impl Vm {
         let process = command
             .spawn()
             .context("cannot start QEMU\nhint: install qemu-system-x86 and util-linux")?;
-        drop(command); // and with it our copies of QEMU's ends of the sockets
+        drop((command, qemus_cable)); // and with them our copies of QEMU's ends of the sockets
         let pid = process.id();
         let process = Arc::new(Mutex::new(process));
         let watch = Arc::new(Watch::new(SOURCES));
@@ -70,7 +75,7 @@ impl Vm {
         let (log, words) = (file("console.log")?, file("qmp.log")?);
         let qmp_copy = words.try_clone()?;
         let replies = qmp.try_clone()?;
-        let threads = vec![
+        let mut threads = vec![
             thread::spawn({
                 let (watch, expected) = (Arc::clone(&watch), machine.expected.clone());
                 move || console::read(console, log, started, pid, &expected, &watch)
@@ -84,6 +89,10 @@ impl Vm {
                 move || mind(machine.deadline, &deadline, &watch, &process)
             }),
         ];
+        if let Some(cable) = &cable {
+            let (cable, watch, copy) = (cable.try_clone()?, Arc::clone(&watch), file("peer.log")?);
+            threads.push(thread::spawn(move || peer::serve(&cable, copy, started, &watch)));
+        }
         let qmp = Qmp::new(qmp, words, Arc::clone(&watch));
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let minded = Some(minded);
@@ -95,6 +104,7 @@ impl Vm {
             started,
             folder,
             xmpp: nowhere,
+            cable,
             threads,
             minded,
             _turn: turn,
@@ -210,6 +220,37 @@ impl Vm {
         set.unwrap_or_else(|error| panic!("{error:#}"));
     }
 
+    /// The conduct of its neighbour, for [`Machine::peer`]: it may be changed at any time.
+    #[track_caller]
+    pub fn peer(&self) -> MutexGuard<'_, Peer> {
+        self.cable.as_ref().expect("the machine was started with a peer").peer()
+    }
+
+    /// Waits until the guest asks its neighbour this, also if it has asked already.
+    #[track_caller]
+    pub fn wait_to_hear(&self, what: Asked, within: Duration) -> Heard {
+        self.hear_from(0, what, within)
+    }
+
+    /// Waits until the guest asks its neighbour this, after `previous`.
+    #[track_caller]
+    pub fn wait_to_hear_next(&self, previous: &Heard, what: Asked, within: Duration) -> Heard {
+        self.hear_from(previous.number + 1, what, within)
+    }
+
+    #[track_caller]
+    fn hear_from(&self, first: usize, what: Asked, within: Duration) -> Heard {
+        self.wait(&format!("the guest's question {what:?}"), within, |seen| {
+            let heard = seen.heard.get(first..)?;
+            heard.iter().find(|heard| heard.what == what).cloned()
+        })
+    }
+
+    /// All that the guest has asked its neighbour so far.
+    pub fn heard(&self) -> Vec<Heard> {
+        self.watch.seen().heard.clone()
+    }
+
     /// QEMU's machine protocol, for anything else.
     pub fn qmp(&self) -> &Qmp {
         &self.qmp
@@ -289,6 +330,7 @@ impl Drop for Vm {
             let _ = process.kill();
             let _ = process.wait();
         }
+        self.cable.iter().for_each(Cable::unplug);
         self.threads.drain(..).for_each(|thread| drop(thread.join()));
         let trouble = self.watch.seen().trouble.clone();
         if trouble.is_none() && !thread::panicking() {

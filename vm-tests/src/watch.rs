@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::console::Line;
+use crate::peer::Heard;
 use crate::qmp::Event;
 
 /// How many lines of the console a message shows.
@@ -29,6 +30,8 @@ pub struct Seen {
     pub events: Vec<Event>,
     /// QEMU's answers, by the number of the question.
     pub replies: BTreeMap<u64, Value>,
+    /// What it asked its neighbour, if it has one of the harness's.
+    pub heard: Vec<Heard>,
     /// The first line that no machine may show.
     pub trouble: Option<String>,
     /// Why the harness killed it.

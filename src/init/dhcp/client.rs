@@ -22,8 +22,11 @@ const FIRST_WAIT: Duration = Duration::from_secs(4);
 const LONGEST_WAIT: Duration = Duration::from_secs(64);
 /// An offer whose taking isn't answered for so long is forgotten.
 const PATIENCE: Duration = Duration::from_secs(16);
-/// The shortest wait while a lease is renewed.
+/// The shortest wait while a lease is renewed; of a short lease it is an eighth, so that one packet
+/// that gets lost doesn't cost the address.
 const RENEW_WAIT: Duration = Duration::from_secs(60);
+/// A server that wants to be asked again sooner, in seconds, isn't obeyed.
+const SOONEST_RENEWAL: u32 = 5;
 
 /// What shall be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,11 +60,12 @@ enum Stage {
     Renewing(Held),
 }
 
-/// A lease, and its end.
+/// A lease, its end, and the shortest wait while it is renewed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Held {
     address: Ipv4Addr,
     until: Moment,
+    wait: Duration,
 }
 
 impl Client {
@@ -98,10 +102,15 @@ impl Client {
             return vec![];
         }
         match (&self.stage, answer.kind) {
-            (Stage::Selecting { .. }, Kind::Offer) => match answer.options.server {
-                Some(server) => self.request(now, answer.address, server, FIRST_WAIT),
-                None => vec![],
-            },
+            // What could not become a lease isn't asked for: somebody else may offer better.
+            (Stage::Selecting { .. }, Kind::Offer) => {
+                match (lease(answer), answer.options.server) {
+                    (Some(lease), Some(server)) => {
+                        self.request(now, lease.address, server, FIRST_WAIT)
+                    }
+                    _ => vec![],
+                }
+            }
             (Stage::Requesting { .. } | Stage::Renewing(_), Kind::Ack) => self.bind(answer),
             (Stage::Requesting { .. }, Kind::Nak) => {
                 // Not at once: the server that says no may say it for ever.
@@ -135,7 +144,7 @@ impl Client {
 
     fn renew(&mut self, now: Moment, held: Held) -> Vec<Action> {
         let left = held.until.saturating_sub(now);
-        self.deadline = now + (left / 2).max(RENEW_WAIT).min(left);
+        self.deadline = now + (left / 2).max(held.wait).min(left);
         let address = held.address;
         self.stage = Stage::Renewing(held);
         vec![self.query(now, Kind::Request, Some(address), None)]
@@ -144,10 +153,12 @@ impl Client {
     fn bind(&mut self, answer: &Answer) -> Vec<Action> {
         let Some(lease) = lease(answer) else { return vec![] };
         let seconds = Duration::from_secs(lease.seconds.into());
-        let renew_after = answer.options.renew_after.map(|s| Duration::from_secs(s.into()));
-        let renew_after = renew_after.filter(|after| *after < seconds).unwrap_or(seconds / 2);
-        self.deadline = self.asked + renew_after;
-        self.stage = Stage::Bound(Held { address: lease.address, until: self.asked + seconds });
+        let renew_after = answer.options.renew_after;
+        let renew_after = renew_after.filter(|s| (SOONEST_RENEWAL..lease.seconds).contains(s));
+        let renew_after = renew_after.map(|s| Duration::from_secs(s.into()));
+        self.deadline = self.asked + renew_after.unwrap_or(seconds / 2);
+        let (until, wait) = (self.asked + seconds, RENEW_WAIT.min(seconds / 8));
+        self.stage = Stage::Bound(Held { address: lease.address, until, wait });
         vec![Action::Tell(Report::Lease(lease))]
     }
 
@@ -184,15 +195,22 @@ impl Client {
     }
 }
 
-/// The lease in an ack that has all of one.
+/// The lease in an offer or ack that has all of one, and that PID 1 would accept.
 fn lease(answer: &Answer) -> Option<Lease> {
-    let options = &answer.options;
-    let dns = options.dns.iter().copied().take(MOST_SERVERS).collect();
-    // Seldom looked at, so often wrong: what is no host's address isn't worth the lease.
-    let time = options.time.iter().copied().filter(|server| is_host(*server));
-    let time = time.take(MOST_SERVERS).collect();
-    let (address, router) = (answer.address, options.router);
-    Some(Lease { address, prefix: options.prefix?, router, dns, time, seconds: options.seconds? })
+    let (address, options) = (answer.address, &answer.options);
+    // A router or server that is no host's address isn't worth the lease.
+    let servers = |servers: &[Ipv4Addr]| {
+        servers.iter().copied().filter(|server| is_host(*server)).take(MOST_SERVERS).collect()
+    };
+    let lease = Lease {
+        address,
+        prefix: options.prefix?,
+        router: options.router.filter(|router| is_host(*router) && *router != address),
+        dns: servers(&options.dns),
+        time: servers(&options.time),
+        seconds: options.seconds?,
+    };
+    lease.check().is_ok().then_some(lease)
 }
 
 #[cfg(test)]

@@ -71,7 +71,8 @@ impl Report {
 }
 
 impl Lease {
-    fn check(&self) -> Result<(), Refused> {
+    /// Does it make sense?
+    pub fn check(&self) -> Result<(), Refused> {
         let servers = self.dns.len().max(self.time.len());
         let hosts = self.dns.iter().chain(&self.time).chain(&self.router).chain([&self.address]);
         match hosts.copied().find(|address| !is_host(*address)) {

@@ -1,6 +1,7 @@
 //! What the network brings: children that ask for leases, and what these report.
 
 use super::EventLoop;
+use crate::clock::Moment;
 use crate::dhcp;
 use crate::lifecycle::Event;
 use crate::log::error;
@@ -40,6 +41,14 @@ impl EventLoop {
             self.grant(wish);
         }
         self.look_for_time();
+    }
+
+    /// Leases may be over.
+    pub(super) fn on_leases(&mut self, now: Moment) {
+        if self.network.next_end().is_some_and(|end| end <= now) {
+            self.network.on_time(now);
+            self.look_for_time();
+        }
     }
 
     /// A child of init's own has something to say.

@@ -105,6 +105,85 @@ fn an_ack_without_mask_or_time_is_no_lease() {
 }
 
 #[test]
+fn an_offer_that_would_be_no_lease_is_passed_over() {
+    let mut client = client();
+    client.on_time(s(0));
+    let good = answer(&client, Kind::Offer, OPTIONS);
+    let spoilt = |spoil: fn(&mut Answer)| {
+        let mut answer = good.clone();
+        spoil(&mut answer);
+        answer
+    };
+    for (what, offer) in [
+        ("nobody's address", spoilt(|offer| offer.address = Ipv4Addr::UNSPECIFIED)),
+        ("the loopback", spoilt(|offer| offer.address = Ipv4Addr::LOCALHOST)),
+        ("everybody's address", spoilt(|offer| offer.address = Ipv4Addr::BROADCAST)),
+        ("no mask", spoilt(|offer| offer.options.prefix = None)),
+        ("a mask of no bits", spoilt(|offer| offer.options.prefix = Some(0))),
+        ("no time", spoilt(|offer| offer.options.seconds = None)),
+        ("hardly any time", spoilt(|offer| offer.options.seconds = Some(9))),
+        ("no server", spoilt(|offer| offer.options.server = None)),
+    ] {
+        assert_eq!(client.on_answer(s(1), &offer), [], "{what}");
+    }
+    assert_eq!(names(&client.on_answer(s(1), &good)), ["request"]);
+    let nonsense = Answer { kind: Kind::Ack, address: Ipv4Addr::UNSPECIFIED, ..good.clone() };
+    assert_eq!(client.on_answer(s(1), &nonsense), []);
+    let ack = Answer { kind: Kind::Ack, ..good };
+    assert_eq!(names(&client.on_answer(s(1), &ack)), ["lease"]);
+}
+
+#[test]
+fn a_router_or_server_that_is_no_host_is_left_out() {
+    let address = Ipv4Addr::new(10, 0, 2, 15);
+    let mut odd = answer(&client(), Kind::Ack, OPTIONS);
+    odd.options.dns.insert(0, Ipv4Addr::UNSPECIFIED);
+    for router in [Ipv4Addr::UNSPECIFIED, Ipv4Addr::LOCALHOST, address] {
+        odd.options.router = Some(router);
+        let lease = lease(&odd).unwrap();
+        assert_eq!((lease.address, lease.router), (address, None), "{router}");
+        assert_eq!(lease.dns, [Ipv4Addr::new(10, 0, 2, 3), Ipv4Addr::new(1, 1, 1, 1)]);
+    }
+}
+
+/// The moments at which a lease of so many seconds, asked for at 0 s, is to be renewed, and its
+/// end.
+fn renewals(seconds: u32, renew_after: Option<u32>) -> (Vec<u64>, u64) {
+    let mut client = client();
+    client.on_time(s(0));
+    client.on_answer(s(0), &answer(&client, Kind::Offer, OPTIONS));
+    let mut ack = answer(&client, Kind::Ack, OPTIONS);
+    ack.options.seconds = Some(seconds);
+    ack.options.renew_after = renew_after;
+    client.on_answer(s(0), &ack);
+    let mut moments = vec![];
+    loop {
+        let now = client.deadline();
+        match names(&client.on_time(now))[..] {
+            ["renew"] => moments.push(now.as_secs()),
+            ["lost", "discover"] => return (moments, now.as_secs()),
+            ref other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_short_lease_is_asked_for_more_than_once() {
+    for (seconds, renew_after, expected) in [
+        (16, None, vec![8, 12, 14]),
+        (120, None, vec![60, 90, 105]),
+        (600, None, vec![300, 450, 525, 585]),
+        (600, Some(60), vec![60, 330, 465, 532, 592]),
+        // It isn't asked for all the time, even if the server says so.
+        (600, Some(0), vec![300, 450, 525, 585]),
+        (600, Some(4), vec![300, 450, 525, 585]),
+        (600, Some(600), vec![300, 450, 525, 585]),
+    ] {
+        assert_eq!(renewals(seconds, renew_after), (expected, seconds.into()), "{seconds} s");
+    }
+}
+
+#[test]
 fn a_lease_is_renewed_and_counts_from_when_it_was_asked_for() {
     let mut client = bound();
     let actions = client.on_time(s(70));
