@@ -114,6 +114,11 @@ pub struct Hourly {
 }
 
 impl Hourly {
+    /// The time has just become a better one: it is saved next.
+    pub fn is_due(&mut self) {
+        self.due = Some(Moment::ZERO);
+    }
+
     /// To be called often. A child writes, since a disk may never answer.
     pub fn on_time(&mut self, now: Moment) {
         if now < *self.due.get_or_insert(now + SAVED_EVERY) {

@@ -30,8 +30,8 @@ pub const SLOT_B: &str = "slot-b";
 pub const DATA: &str = "data";
 /// Partitions begin and end at whole mebibytes.
 const ALIGNMENT: u64 = (1 << 20) / SECTOR;
-/// Less is no use: the file system's journal alone takes 4 MiB of it.
-const LEAST_DATA: u64 = 64 * ALIGNMENT;
+/// Less has no copy of its superblock, which a cut can tear: the first copy is 128 MiB on.
+const LEAST_DATA: u64 = 160 * ALIGNMENT;
 /// Where the two banks start.
 const BANKS: [u64; 2] = [2, 34];
 /// Where an MBR's first record of a partition starts; before it is code, behind the records a mark.

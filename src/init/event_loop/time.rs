@@ -39,6 +39,7 @@ impl EventLoop {
         }
         if self.keeper.is_synced() && !was_synced {
             notice!("time: synced to {server}");
+            self.hourly.is_due();
         }
     }
 

@@ -160,10 +160,10 @@ fn damage_is_repaired_from_the_other_copy() {
 fn what_cannot_be_completed_is_refused() {
     let refusal = |table: &Table, sectors| wanted(table, sectors, ids(0)).unwrap_err().to_string();
     assert_eq!(
-        refusal(&image(), 75 * MIB),
-        "it has 75 MiB; a second slot and the least of data need 76 MiB"
+        refusal(&image(), 171 * MIB),
+        "it has 171 MiB; a second slot and the least of data need 172 MiB"
     );
-    assert!(wanted(&image(), 76 * MIB, ids(0)).is_ok());
+    assert!(wanted(&image(), 172 * MIB, ids(0)).is_ok());
     let table = wanted(&image(), 200 * MIB, ids(0)).unwrap();
     assert_eq!(
         refusal(&table, 100 * MIB),
