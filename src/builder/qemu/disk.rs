@@ -289,12 +289,12 @@ mod tests {
         let using = |grow, replace| Ok(Action::Use { grow, replace });
         let mib = |count| Some(count * MIB);
         let small = "a disk of 90.0 MiB is too small: image, second slot and the least of data \
-                     need 93 MiB\nhint: --disk '93 MiB'";
+                     need 189 MiB\nhint: --disk '189 MiB'";
         let raw = There { table: &image, bytes: 20 * MIB, has_system: true };
         type Row<'a> = (Option<u64>, Option<There<'a>>, Result<Action, &'a str>);
         let rows: [Row; 10] = [
             (None, None, make(4 << 30)),
-            (mib(93), None, make(93 * MIB)),
+            (mib(189), None, make(189 * MIB)),
             (mib(90), None, Err(small)),
             (None, there(200 * MIB, true), using(None, false)),
             (mib(200), there(200 * MIB, false), using(None, true)),
@@ -304,7 +304,7 @@ mod tests {
             (None, there(150 * MIB, true), Err("it has 307200 sectors, but its partition `data`")),
             // Somebody has copied the image there.
             (None, Some(raw), Err("a disk of 20.0 MiB is too small")),
-            (mib(100), Some(raw), using(mib(100), false)),
+            (mib(200), Some(raw), using(mib(200), false)),
         ];
         for (size, there, expected) in rows {
             let decided = decide(&image, 20 * MIB, size, there).map_err(|e| e.to_string());
