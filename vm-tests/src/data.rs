@@ -86,7 +86,7 @@ impl Data {
 pub fn another_systems(size: u64) -> Result<Vec<u8>> {
     let file = tempfile::NamedTempFile::new()?;
     file.as_file().set_len(size)?;
-    let mut command = scratch::bounded("mke2fs", WITHIN);
+    let mut command = scratch::judge("mke2fs", WITHIN);
     command.args(["-q", "-F", "-t", "ext4", "-L", "home"]).arg(file.path());
     ensure!(command.status().context("cannot start mke2fs")?.success(), "cannot make an ext4");
     Ok(std::fs::read(file.path())?)
@@ -135,7 +135,6 @@ fn names(list: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
 
     #[test]
     fn what_debugfs_says_is_understood() {
@@ -153,11 +152,12 @@ mod tests {
         let part = folder.path().join("part");
         std::fs::File::create(&part).unwrap().set_len(16 << 20).unwrap();
         assert!(repair(&part).is_err());
-        let made = Command::new("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(&part).status();
+        let made =
+            scratch::judge("mke2fs", WITHIN).args(["-q", "-F", "-t", "ext4"]).arg(&part).status();
         assert!(made.unwrap().success());
         repair(&part).unwrap();
         // The root's inode, in the table that the first group's descriptor names.
-        let output = Command::new("dumpe2fs").arg(&part).output().unwrap();
+        let output = scratch::judge("dumpe2fs", WITHIN).arg(&part).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         let at = text.split("Inode table at ").nth(1).unwrap();
         let block: u64 = at.split(['-', ' ']).next().unwrap().parse().unwrap();
