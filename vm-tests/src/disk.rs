@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use appliance::gpt::{Guid, Partition, SECTOR, Table};
 use appliance::hash::Digest;
 use nix::errno::Errno;
@@ -81,27 +81,6 @@ impl Disk {
         let extents = table.to_extents();
         let at_the_end = extents.iter().filter(|extent| extent.offset / SECTOR > last);
         at_the_end.into_iter().try_for_each(|extent| self.write_at(&extent.bytes, extent.offset))
-    }
-
-    /// An error unless `bytes` are somewhere on it.
-    pub fn must_hold(&self, bytes: &[u8]) -> Result<()> {
-        let context = || format!("cannot read {}", self.path.display());
-        let mut window: Vec<u8> = Vec::new();
-        let (mut end, mut is_there) = (0, false);
-        each_chunk(&self.file, 0..u64::MAX, |offset, chunk| {
-            // What begins at a chunk's end may go on in the next one.
-            window.drain(..window.len().saturating_sub(bytes.len()));
-            if offset != end {
-                window.clear();
-            }
-            end = offset + chunk.len() as u64;
-            window.extend(chunk);
-            is_there |= window.windows(bytes.len()).any(|found| found == bytes);
-            Ok(())
-        })
-        .with_context(context)?;
-        ensure!(is_there, "they aren't anywhere on {}", self.path.display());
-        Ok(())
     }
 
     /// Writes `bytes` at `offset`.

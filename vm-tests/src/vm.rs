@@ -15,7 +15,6 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::console::{self, Line};
-use crate::disk::Disk;
 use crate::machine::{Machine, READS, XMPP};
 use crate::peer::{self, Asked, Cable, Heard, Peer};
 use crate::process;
@@ -275,30 +274,6 @@ impl Vm {
             Ok(())
         });
         lived.unwrap_or_else(|missed| panic!("{missed}"));
-    }
-
-    /// Waits until all that the guest has written by now is on its disk for good, were it cut off.
-    #[track_caller]
-    pub fn wait_until_safe(&self, text: &str, disk: &Disk, within: Duration) {
-        let what = format!("`{text}` on the disk");
-        let found = self.watch.retry(&what, within, AGAIN, || disk.must_hold(text.as_bytes()));
-        found.unwrap_or_else(|missed| panic!("{missed}"));
-        // It may be there before the file system knows of it: that takes one more commit.
-        let before = self.flushes();
-        let flushed = self.watch.retry("a commit", within, AGAIN, || {
-            let now = self.flushes();
-            ensure!(now > before, "{now} flushes, as before");
-            Ok(())
-        });
-        flushed.unwrap_or_else(|missed| panic!("{missed}"));
-    }
-
-    /// How often the guest has flushed its first disk.
-    fn flushes(&self) -> u64 {
-        let asked = self.qmp.execute("query-blockstats", json!({}));
-        let stats = asked.unwrap_or_else(|error| panic!("{error:#}"));
-        let disks = stats.as_array().into_iter().flatten();
-        disks.filter_map(|disk| disk["stats"]["flush_operations"].as_u64()).sum()
     }
 
     /// What the guest has read from its disk, if the machine was told to trace that.
