@@ -52,10 +52,7 @@ impl Vm {
         let folder = scratch::evidence()?;
         let pair = || UnixStream::pair().context("cannot make sockets for QEMU");
         let ((qmp, qemus_qmp), (console, qemus_console)) = (pair()?, pair()?);
-        let file = |name: &str| {
-            let path = folder.join(name);
-            File::create(&path).with_context(|| format!("cannot write {}", path.display()))
-        };
+        let file = |name| create(&folder, name);
         let (cable, qemus_cable) =
             machine.neighbour().cloned().map(Cable::new).transpose()?.unzip();
         let mut command = machine.prepare(&folder, qemus_cable.as_ref())?;
@@ -150,15 +147,6 @@ impl Vm {
         self.wait(&what, within, |seen| {
             let lines = seen.lines.get(first..)?;
             lines.iter().find(|line| line.text.contains(text)).cloned()
-        })
-    }
-
-    /// Waits for QEMU's event of this name.
-    #[track_caller]
-    pub fn wait_for_event(&self, name: &str, within: Duration) -> Event {
-        let what = format!("QEMU's event {name}");
-        self.wait(&what, within, |seen| {
-            seen.events.iter().find(|event| event.name == name).cloned()
         })
     }
 
@@ -316,6 +304,11 @@ impl Drop for Vm {
             panic!("the console shows `{trouble}`");
         }
     }
+}
+
+fn create(folder: &Path, name: &str) -> Result<File> {
+    let path = folder.join(name);
+    File::create(&path).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Kills a VM that gets too old.
