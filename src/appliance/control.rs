@@ -98,7 +98,8 @@ pub enum Reply {
     State(Box<Machine>),
     /// To [`Verb::Services`], in start order.
     Services(Vec<ServiceState>),
-    /// To [`Verb::Logs`], each `<unix-ms> <priority> <text>`, the oldest first. Where they would be too long, the oldest are left out.
+    /// To [`Verb::Logs`], each `<unix-ms> <priority> <text>`, the oldest first. Where they would be
+    /// too long, the oldest are left out.
     Logs(Vec<String>),
     /// It will be done.
     Accepted,

@@ -214,6 +214,7 @@ pub struct ServiceEntry {
     /// Volumes, and other services' runtime directories, that it sees: `{ "/var/lib/x" = "rw" }`.
     #[serde(default)]
     pub grants: BTreeMap<AbsolutePath, Access>,
+    /// What it may ask of stele-init: `["state", "logs"]`.
     #[serde(default)]
     pub control: BTreeSet<VerbName>,
     /// How much of the machine it may take.

@@ -28,8 +28,9 @@ const SAVED_EVERY: Duration = Duration::from_secs(3600);
 /// machine would never come back from there.
 const LATEST: Duration = Duration::from_secs(20 * 365 * 86_400);
 
-/// Puts `bytes` in the place of `path`'s content, for good; `owner` is a user and a group. And if the power goes here? Until the
-/// rename is on the disk, the old content is; a half-written `.new` is written anew next time.
+/// Puts `bytes` in the place of `path`'s content, for good; `owner` is a user and a group. And if
+/// the power goes here? Until the rename is on the disk, the old content is; a half-written `.new`
+/// is written anew next time.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32, owner: (u32, u32)) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
