@@ -222,13 +222,12 @@ impl Text {
         self.option("allow_unencrypted_plain_auth", settings.c2s_unencrypted);
         self.option("push_notification_with_body", settings.push_notification_with_body);
         self.option("push_notification_with_sender", settings.push_notification_with_sender);
-        if settings.message_archive_enabled {
-            self.option("default_archive_policy", true);
-            self.option("max_archive_query_results", 100_i64);
-            let days = settings.message_archive_retention.days();
-            let expiry = days.map_or("never".to_owned(), |days| format!("{days}d"));
-            self.option("archive_expires_after", expiry);
-        }
+        // Said even where there is no archive: one option less to change later.
+        self.option("default_archive_policy", true);
+        self.option("max_archive_query_results", 100_i64);
+        let days = settings.message_archive_retention.days();
+        let expiry = days.map_or("never".to_owned(), |days| format!("{days}d"));
+        self.option("archive_expires_after", expiry);
         if !settings.public_contacts.is_empty() {
             self.option("contact_info", contact_info(settings));
         }
@@ -238,13 +237,12 @@ impl Text {
         self.component(&settings.domain.below("groups"), "muc");
         self.option("name", "Rooms");
         self.option("restrict_room_creation", "local");
-        if settings.message_archive_enabled {
-            self.option("modules_enabled", Value::texts(["muc_mam"]));
-            self.option("max_archive_query_results", 100_i64);
-            self.option("muc_log_by_default", true);
-            self.option("muc_log_all_rooms", true);
-            self.option("muc_log_expires_after", "never");
-        }
+        let modules = settings.message_archive_enabled.then_some("muc_mam");
+        self.option("modules_enabled", Value::texts(modules));
+        self.option("max_archive_query_results", 100_i64);
+        self.option("muc_log_by_default", true);
+        self.option("muc_log_all_rooms", true);
+        self.option("muc_log_expires_after", "never");
     }
 
     fn uploads(&mut self, settings: &Settings) {
