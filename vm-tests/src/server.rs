@@ -75,6 +75,12 @@ impl Server {
         settings
     }
 
+    /// A port that nobody listens on at this moment.
+    pub fn free_port() -> u16 {
+        let [port] = free_ports().expect("there is a port");
+        port
+    }
+
     /// Which version it is.
     pub fn version(&self) -> Prosody {
         self.place.prosody

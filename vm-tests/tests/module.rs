@@ -1,11 +1,15 @@
 //! The verbs of `mod_stele`, asked of real Prosodys of both versions: docs/prosody-module.md.
 
 use std::fs;
+use std::io::Write;
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use appliance::settings::Prosody;
+use appliance::settings::{Prosody, render};
 use serde_json::{Value, json};
+use vm_tests::images;
+use vm_tests::scratch::judge;
 use vm_tests::server::{Answer, Asked, BOOTSTRAP_SECRET, Client, Server, VERSIONS};
 
 const DOMAIN: &str = "example.org";
@@ -216,6 +220,41 @@ fn nobody_else_is_answered() {
         let user = ("prose-pod-api", BOOTSTRAP_SECRET);
         Client::login(server.c2s(), DOMAIN, user.0, user.1, "r").unwrap_err();
     });
+}
+
+#[test]
+fn over_tls_there_is_no_module() {
+    for version in VERSIONS {
+        let server = Server::start(version);
+        let (key, certificate) = (server.folder().join("key"), server.folder().join("cert"));
+        let mut make = judge("openssl", 60);
+        make.args(["req", "-x509", "-noenc", "-subj", "/CN=example.org", "-newkey", "ec"]);
+        make.args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout"]).arg(&key);
+        images::run(make.arg("-out").arg(&certificate), "make a certificate").unwrap();
+        let port = Server::free_port();
+        let plain = format!("http_ports = {{ {} }}\n", server.place.http_port);
+        let text = render(&Server::plain_settings(DOMAIN), &server.place)
+            .replace("https_ports = {}", &format!("https_ports = {{ {port} }}"))
+            .replace(&plain, &format!("{plain}https_interfaces = {{ \"127.0.0.1\" }}\n"))
+            .replace(
+                "ssl = { cafile",
+                &format!("ssl = {{ key = {key:?}, certificate = {certificate:?}, cafile"),
+            );
+        server.configure(&text);
+        let mut server = server;
+        server.restart(BOOTSTRAP_SECRET);
+        let asked = Asked::verb("version", "{}").by(API, BOOTSTRAP_SECRET);
+        let mut client = judge("openssl", 20);
+        client.args(["s_client", "-quiet", "-connect", &format!("127.0.0.1:{port}")]);
+        client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut client = client.spawn().unwrap();
+        let bytes = [asked.head.as_bytes(), b"\r\n", &asked.body].concat();
+        client.stdin.take().unwrap().write_all(&bytes).unwrap();
+        let said = client.wait_with_output().unwrap().stdout;
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.starts_with("HTTP/1.1 404"), "{said}\n{}", server.log());
+        assert_eq!(server.call("version", "{}").status, 200);
+    }
 }
 
 #[test]
