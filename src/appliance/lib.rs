@@ -9,4 +9,5 @@ pub mod gpt;
 pub mod hash;
 pub mod seed;
 pub mod service;
+pub mod settings;
 pub mod verity;

@@ -36,6 +36,7 @@ pub mod process;
 pub mod qmp;
 pub mod reads;
 pub mod scratch;
+pub mod server;
 pub mod table;
 pub mod uki;
 pub mod vm;
