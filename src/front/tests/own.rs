@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::{House, PATIENCE, STATE, body, field, fixed, init, short};
 
-const VERSIONS: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 60\r\n\r\n\
+const VERSIONS: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 61\r\n\r\n\
     {\"api\":{\"version\":\"1.2.3\"},\"server\":{\"version\":\"13.0.2-9.9\"}}";
 const STATUS: &str = "{\"name\":\"prose-pod\",\"version\":\"1.0.0\",\"uptime\":42,\"phase\":\"running\",\
     \"gate\":{\"open\":true,\"step\":null,\"why\":null},\

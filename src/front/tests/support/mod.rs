@@ -170,9 +170,13 @@ pub fn init(path: &Path, reply: Vec<u8>) -> Arc<AtomicUsize> {
     asked
 }
 
-/// A request as pod-api gets it: the head, and what of the body came with its frame still on.
+/// The head of a request, as pod-api gets it; less if it breaks off.
 pub fn read_head(stream: &mut UnixStream) -> String {
-    read_until(stream, "\r\n\r\n")
+    let (mut head, mut byte) = (vec![], [0]);
+    while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
+        head.push(byte[0]);
+    }
+    String::from_utf8_lossy(&head).into_owned()
 }
 
 /// Reads up to and with `end`.
@@ -219,11 +223,10 @@ pub fn fixed(reply: &'static str) -> impl Fn(UnixStream) + Send + Sync {
 /// A field of a reply.
 pub fn field<'a>(reply: &'a str, name: &str) -> Option<&'a str> {
     let head = reply.split("\r\n\r\n").next()?;
-    let line = head.lines().find_map(|line| {
+    head.lines().find_map(|line| {
         let (found, value) = line.split_once(": ")?;
         found.eq_ignore_ascii_case(name).then_some(value)
-    });
-    line
+    })
 }
 
 /// The body of a reply, its frame still on.
