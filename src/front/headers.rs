@@ -160,7 +160,9 @@ mod tests {
             )
         };
         let mut fields = HeaderMap::new();
-        text.iter().map(pair).for_each(|(name, value)| drop(fields.append(name, value)));
+        for (name, value) in text.iter().map(pair) {
+            fields.append(name, value);
+        }
         fields
     }
 

@@ -34,7 +34,7 @@ pub fn status(state: Option<&State>, pod: &Pod) -> String {
     if let Some(gate) = state.and_then(|state| state.gate.as_ref()).filter(|gate| !gate.open) {
         main += &shut(gate);
     }
-    main += "<p class=\"note\">This page comes without encryption. On a network that you don't trust, \
+    main += "<p class=\"note\">This page comes without encryption. On a network that you don’t trust, \
              type no password here or at the API.</p>\n";
     main += &next(pod);
     if let Some(state) = state {
