@@ -12,7 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use appliance::control::{Phase, Verb};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::control;
@@ -42,22 +43,21 @@ pub struct State {
 pub struct Gate {
     /// Is it open?
     pub open: bool,
-    /// Where it stands, if it isn't.
-    #[serde(default)]
-    pub step: Option<Words>,
+    /// Where it stands, if it isn't open.
+    #[serde(default, deserialize_with = "words")]
+    pub step: Option<String>,
     /// Why it stands there, if it isn't open.
     #[serde(default)]
     pub why: Option<String>,
 }
 
-/// A step, by its name or its number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Words {
-    /// By number.
-    Number(u32),
-    /// By name.
-    Name(String),
+/// A name, or a number as it is written; anything else is not for us.
+fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(name) => Some(name),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    })
 }
 
 /// A service.
@@ -178,8 +178,9 @@ mod tests {
             ),
             (
                 r#"{"open":false,"step":3,"why":null}"#,
-                Some(r#"{"open":false,"step":3,"why":null}"#),
+                Some(r#"{"open":false,"step":"3","why":null}"#),
             ),
+            (r#"{"open":false,"step":{"x":1}}"#, Some(r#"{"open":false,"step":null,"why":null}"#)),
             (
                 r#"{"open":true,"step":"proved","why":"at last"}"#,
                 Some(r#"{"open":true,"step":null,"why":null}"#),

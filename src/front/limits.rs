@@ -9,7 +9,9 @@ pub const LONGEST_HEAD: usize = 16 * 1024;
 /// See [`LONGEST_HEAD`].
 pub const MOST_FIELDS: usize = 64;
 /// The most that is read ahead of who takes it, per connection and direction.
-pub const BUFFER: usize = 32 * 1024;
+pub const BUFFER: usize = LONGEST_HEAD;
+/// The same, by the kernel: what it holds counts as the front's memory.
+pub const KERNEL_BUFFER: usize = 128 * 1024;
 
 /// Bounds that tests make smaller.
 #[derive(Debug, Clone)]

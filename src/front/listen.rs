@@ -5,10 +5,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd as _;
 
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
+use nix::sys::socket::sockopt::{Ipv6V6Only, RcvBuf, ReuseAddr, SndBuf};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
 };
+
+use crate::limits::KERNEL_BUFFER;
 
 /// How many may wait to be let in.
 const BACKLOG: i32 = 128;
@@ -27,6 +29,9 @@ pub fn open(address: SocketAddr) -> io::Result<Option<TcpListener>> {
     };
     // Else nobody could listen for a minute after a restart.
     setsockopt(&socket, ReuseAddr, &true)?;
+    // Connections have what the listener has.
+    setsockopt(&socket, RcvBuf, &KERNEL_BUFFER)?;
+    setsockopt(&socket, SndBuf, &KERNEL_BUFFER)?;
     if address.is_ipv6() {
         // IPv4 has a socket of its own: who comes is then never seen by two kinds of address.
         setsockopt(&socket, Ipv6V6Only, &true)?;

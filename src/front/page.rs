@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use appliance::control::Phase;
 
-use crate::appliance::{Gate, State, Words};
+use crate::appliance::{Gate, State};
 use crate::problem::Problem;
 
 /// Its style sheet.
@@ -90,11 +90,9 @@ fn mark(state: Option<&State>, pod: &Pod) -> &'static str {
 
 fn shut(gate: &Gate) -> String {
     let mut text = "<p>Nothing outside reaches it yet: the bootstrap gate is shut".to_owned();
-    let _ = match &gate.step {
-        Some(Words::Number(step)) => write!(text, ", at step {step}"),
-        Some(Words::Name(step)) => write!(text, ", at “{}”", escaped(step)),
-        None => Ok(()),
-    };
+    if let Some(step) = &gate.step {
+        let _ = write!(text, ", at step “{}”", escaped(step));
+    }
     if let Some(why) = &gate.why {
         let _ = write!(text, ": {}", escaped(why));
     }

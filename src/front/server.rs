@@ -11,6 +11,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::TcpUserTimeout;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -151,6 +153,9 @@ async fn converse(
     // An event of a few bytes is not to wait for more.
     let _ = stream.set_nodelay(true);
     let limits = front.limits.clone();
+    // A machine that is gone takes nothing either, and doesn't say so.
+    let patience = u32::try_from(limits.take_within.as_millis()).unwrap_or(u32::MAX);
+    let _ = setsockopt(&stream, TcpUserTimeout, &patience);
     let stream = TokioIo::new(Patient::new(stream, limits.take_within));
     let service = service_fn(|request| {
         let front = front.clone();

@@ -60,15 +60,12 @@ fn the_page_says_where_to_go() {
 fn a_shut_gate_is_shown_with_its_reason() {
     let mut state = state(Phase::Starting);
     for (step, why, words) in [
-        (Some(Words::Number(3)), None, "gate is shut, at step 3."),
-        (
-            Some(Words::Name("rotate".into())),
-            Some("no <answer>"),
-            "at “rotate”: no &lt;answer&gt;.",
-        ),
+        (Some("3"), None, "gate is shut, at step “3”."),
+        (Some("rotate"), Some("no <answer>"), "at step “rotate”: no &lt;answer&gt;."),
         (None, None, "gate is shut."),
     ] {
-        state.gate = Some(Gate { open: false, step, why: why.map(str::to_owned) });
+        let (step, why) = (step.map(str::to_owned), why.map(str::to_owned));
+        state.gate = Some(Gate { open: false, step, why });
         let page = status(Some(&state), &up());
         assert!(page.contains(words), "{words}: {page}");
     }
@@ -84,8 +81,7 @@ fn nothing_said_becomes_markup() {
     state.name = evil.into();
     state.version = evil.into();
     state.services = vec![Service { name: evil.into(), state: evil.into() }];
-    state.gate =
-        Some(Gate { open: false, step: Some(Words::Name(evil.into())), why: Some(evil.into()) });
+    state.gate = Some(Gate { open: false, step: Some(evil.into()), why: Some(evil.into()) });
     let pod = Pod::Up { api: evil.into(), server: Some(evil.into()) };
     let pages = [status(Some(&state), &pod), problem(Problem::NotFound)];
     for page in pages {
