@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::document;
 use crate::glob::Glob;
-use crate::quantity::{AbsolutePath, MemoryLimit, Mode, Name, Owner, Span};
+use crate::quantity::{AbsolutePath, Granted, MemoryLimit, Mode, Name, Owner, Span};
 
 /// The document `layers/NAME/layer.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -212,8 +212,9 @@ pub struct ServiceEntry {
     #[serde(default)]
     pub runtime: Vec<AbsolutePath>,
     /// Volumes, and other services' runtime directories, that it sees: `{ "/var/lib/x" = "rw" }`.
+    /// One with `?` behind it is granted where another layer declares it.
     #[serde(default)]
-    pub grants: BTreeMap<AbsolutePath, Access>,
+    pub grants: BTreeMap<Granted, Access>,
     /// What it may ask of stele-init: `["state", "logs"]`.
     #[serde(default)]
     pub control: BTreeSet<VerbName>,

@@ -175,6 +175,28 @@ impl fmt::Display for AbsolutePath {
     }
 }
 
+/// A path that a service sees; with a `?` behind it, only in an appliance that has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Granted {
+    /// The path.
+    pub path: AbsolutePath,
+    /// May an appliance do without it?
+    pub may_lack: bool,
+}
+
+impl TryFrom<String> for Granted {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Granted, String> {
+        let (path, may_lack) = match text.strip_suffix('?') {
+            Some(path) => (path.to_owned(), true),
+            None => (text, false),
+        };
+        Ok(Granted { path: AbsolutePath::try_from(path)?, may_lack })
+    }
+}
+
 /// The name of an appliance, a layer, a service: lower-case letters, digits and inner dashes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 use appliance::boot::Volume;
-use appliance::service::{self, Alive, Kind, Limits, Millis, Ready, Service, User};
+use appliance::service::{self, Access, Alive, Kind, Limits, Millis, Ready, Service, User};
 
 use crate::layer::{AliveEntry, LayerFolder, LimitsEntry, ReadyEntry, ServiceEntry};
-use crate::quantity::{AbsolutePath, Name, Span};
+use crate::quantity::{AbsolutePath, Granted, Name, Span};
 
 /// The name that a service may wait for although no layer declares it.
 const NETWORK: &str = "network";
@@ -26,17 +26,19 @@ pub fn resolve(
     users: &BTreeMap<String, User>,
     volumes: &[Volume],
 ) -> Result<Vec<Service>> {
+    let entries = layers.iter().flat_map(|folder| folder.layer.services.values());
+    let runtime = entries.flat_map(|entry| &entry.runtime).map(AbsolutePath::as_str);
+    let known = runtime.chain(volumes.iter().map(|volume| volume.path.as_str())).collect();
     let mut services = BTreeMap::new();
     for folder in layers {
         for (name, entry) in &folder.layer.services {
             let context = || format!("cannot use layer {}: service {name}", folder.name);
-            let service = resolve_one(name, entry, users).with_context(context)?;
+            let service = resolve_one(name, entry, users, &known).with_context(context)?;
             if services.insert(name.as_str(), service).is_some() {
                 bail!("{}: an earlier layer declares it too", context());
             }
         }
     }
-    check_grants(&services, volumes)?;
     for service in services.values() {
         let unknown =
             service.after.iter().find(|n| *n != NETWORK && !services.contains_key(n.as_str()));
@@ -49,28 +51,34 @@ pub fn resolve(
     })
 }
 
-/// Granted is what some layer declares: what it doesn't name can't be there at boot either, and a
-/// folder inside a volume could be led elsewhere by whoever writes there.
-fn check_grants(services: &BTreeMap<&str, Service>, volumes: &[Volume]) -> Result<()> {
-    let runtime: BTreeSet<&String> = services.values().flat_map(|s| &s.runtime).collect();
-    for service in services.values() {
-        let is_known =
-            |path: &String| runtime.contains(path) || volumes.iter().any(|v| v.path == *path);
-        if let Some(path) = service.grants.keys().find(|path| !is_known(path)) {
+/// Granted is what some layer declares (`known`): what it doesn't name can't be there at boot either,
+/// and a folder inside a volume could be led elsewhere by whoever writes there.
+fn granted(
+    name: &Name,
+    entry: &ServiceEntry,
+    known: &BTreeSet<&str>,
+) -> Result<BTreeMap<String, Access>> {
+    let mut grants = BTreeMap::new();
+    for (Granted { path, may_lack }, access) in &entry.grants {
+        let is_known = known.contains(path.as_str());
+        if !is_known && !may_lack {
             bail!(
-                "cannot grant {path} to service {}: it is neither a volume nor the runtime \
-                 directory of a service",
-                service.name
+                "cannot grant {path} to service {name}: it is neither a volume nor the runtime \
+                 directory of a service"
             );
         }
+        if is_known && grants.insert(path.to_string(), *access).is_some() {
+            bail!("`grants` names {path} with `?` and without");
+        }
     }
-    Ok(())
+    Ok(grants)
 }
 
 fn resolve_one(
     name: &Name,
     entry: &ServiceEntry,
     users: &BTreeMap<String, User>,
+    known: &BTreeSet<&str>,
 ) -> Result<Service> {
     if RESERVED.contains(&name.as_str()) || name.as_str().starts_with("dhcp-") {
         bail!("the name is stele-init's own");
@@ -108,7 +116,7 @@ fn resolve_one(
         kind,
         alive: alive(entry)?,
         runtime: entry.runtime.iter().map(ToString::to_string).collect(),
-        grants: entry.grants.iter().map(|(path, access)| (path.to_string(), *access)).collect(),
+        grants: granted(name, entry, known)?,
         control: entry.control.clone(),
         limits: limits(&entry.limits)?,
         open_files: entry.open_files,
@@ -168,7 +176,7 @@ mod tests {
     use super::*;
     use crate::document;
     use crate::quantity::Name;
-    use appliance::service::{Access, Memory};
+    use appliance::service::Memory;
 
     /// A layer with a volume, a user and service `b`, and what is added to service `a`.
     fn resolved(more: &str) -> Result<Vec<Service>> {
@@ -196,6 +204,19 @@ mod tests {
             assert!(format!("{error:#}").contains(&format!("cannot grant {path} to service a")));
         }
         assert!(resolved("grants = { '/var/lib/a' = 'rx' }").is_err());
+    }
+
+    #[test]
+    fn what_may_lack_is_granted_where_it_is() {
+        let grants = |text: &str| {
+            let services = resolved(&format!("grants = {{ {text} }}"));
+            services.map(|services| services[0].grants.keys().cloned().collect::<Vec<_>>())
+        };
+        assert_eq!(grants("'/run/b?' = 'ro', '/run/c?' = 'ro'").unwrap(), ["/run/b"]);
+        assert_eq!(grants("'/var/lib/a?' = 'rw'").unwrap(), ["/var/lib/a"]);
+        for bad in ["'/run/b?' = 'ro', '/run/b' = 'rw'", "'?' = 'ro'", "'run/b?' = 'ro'"] {
+            assert!(grants(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -11,9 +11,10 @@ use serde_json::Value;
 use support::real::checkout;
 
 /// Programs never import one another: only nouns are shared.
-const CRATES: [(&str, &[&str]); 4] = [
+const CRATES: [(&str, &[&str]); 5] = [
     ("appliance", &[]),
     ("builder", &["appliance", "openpgp"]),
+    ("front", &["appliance"]),
     ("init", &["appliance"]),
     ("vm-tests", &["appliance"]),
 ];
