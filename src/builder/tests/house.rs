@@ -11,10 +11,11 @@ use serde_json::Value;
 use support::real::checkout;
 
 /// Programs never import one another: only nouns are shared.
-const CRATES: [(&str, &[&str]); 4] = [
+const CRATES: [(&str, &[&str]); 5] = [
     ("appliance", &[]),
     ("builder", &["appliance", "openpgp"]),
     ("init", &["appliance"]),
+    ("pod-api", &["appliance"]),
     ("vm-tests", &["appliance"]),
 ];
 
