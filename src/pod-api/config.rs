@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use toml::{Table, Value};
+use serde_json::{Value, json};
+use toml::{Table, Value as Toml};
 
 use crate::duration::{Retention, Span};
 use crate::jid::Domain;
@@ -137,6 +138,43 @@ pub enum Error {
     Environment(String),
 }
 
+impl ServerConfig {
+    /// The document that `stele-init` renders Prosody's configuration from: what has an effect on
+    /// it, by the same names.
+    pub fn settings(&self) -> Value {
+        let Defaults {
+            message_archive_enabled,
+            message_archive_retention,
+            file_upload_allowed,
+            file_storage_encryption_scheme: _,
+            file_storage_retention,
+            mfa_required: _,
+            tls_profile,
+            federation_enabled,
+            federation_whitelist_enabled,
+            federation_friendly_servers,
+            settings_backup_interval: _,
+            user_data_backup_interval: _,
+            push_notification_with_body,
+            push_notification_with_sender,
+        } = &self.defaults;
+        json!({
+            "domain": self.domain,
+            "message_archive_enabled": message_archive_enabled,
+            "message_archive_retention": message_archive_retention,
+            "file_upload_allowed": file_upload_allowed,
+            "file_storage_retention": file_storage_retention,
+            "tls_profile": tls_profile,
+            "federation_enabled": federation_enabled,
+            "federation_whitelist_enabled": federation_whitelist_enabled,
+            "federation_friendly_servers": federation_friendly_servers,
+            "push_notification_with_body": push_notification_with_body,
+            "push_notification_with_sender": push_notification_with_sender,
+            "c2s_unencrypted": self.c2s_unencrypted,
+        })
+    }
+}
+
 impl Config {
     /// Reads the file, if there is one, and the environment.
     pub fn load(
@@ -188,16 +226,16 @@ fn checked(document: Document) -> Result<Config, String> {
 }
 
 /// Puts a value below nested tables. What is in its way gives way: the environment wins.
-fn set(table: &mut Table, keys: &[&str], value: Value) {
+fn set(table: &mut Table, keys: &[&str], value: Toml) {
     match keys {
         [] => (),
         [key] => drop(table.insert((*key).to_owned(), value)),
         [key, rest @ ..] => {
-            let inner = table.entry(*key).or_insert_with(|| Value::Table(Table::new()));
+            let inner = table.entry(*key).or_insert_with(|| Toml::Table(Table::new()));
             if !inner.is_table() {
-                *inner = Value::Table(Table::new());
+                *inner = Toml::Table(Table::new());
             }
-            if let Value::Table(inner) = inner {
+            if let Toml::Table(inner) = inner {
                 set(inner, rest, value);
             }
         }
@@ -205,13 +243,13 @@ fn set(table: &mut Table, keys: &[&str], value: Value) {
 }
 
 /// What TOML would read, or else the text as it is.
-fn scalar(text: String) -> Value {
+fn scalar(text: String) -> Toml {
     let parsed = format!("it = {text}").parse::<Table>().ok();
     let it = parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("it"));
     match it {
-        Some(value @ (Value::Boolean(_) | Value::Integer(_) | Value::Array(_))) => value,
-        Some(Value::String(text)) => Value::String(text),
-        _ => Value::String(text),
+        Some(value @ (Toml::Boolean(_) | Toml::Integer(_) | Toml::Array(_))) => value,
+        Some(Toml::String(text)) => Toml::String(text),
+        _ => Toml::String(text),
     }
 }
 

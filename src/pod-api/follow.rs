@@ -1,10 +1,13 @@
-//! Keeps in step with the Server: logs in, rotates the secret if that is left to do, reads all
-//! accounts, follows what happens; and starts over whenever any of it fails.
+//! Keeps in step with the Server: logs in, rotates the secret if that is left to do, submits the
+//! settings, reads all accounts, follows what happens; and starts over whenever any of it fails.
 //!
 //! ```text
-//! logging in ──► reading ──► in step ── the connection fails, the host changes ──► logging in
-//!     └── fails ──┴── fails ──► a pause, twice as long each time ──► logging in
+//! logging in ─► settings ─► reading ─► in step ── the connection fails, the host changes ─► logging in
+//!     └─ fails ───┴── fail ────┴─ fails ─► a pause, twice as long each time ─► logging in
 //! ```
+//!
+//! Settings that are refused stop nothing, since the Server goes on with the last good ones; they
+//! are submitted again at each login until they are taken.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,9 +47,18 @@ pub async fn log_in(server: &Arc<dyn Server>, init: &dyn Init) -> Connection {
 /// Keeps `pod` in step, for ever.
 pub async fn follow(pod: &Pod, server: Arc<dyn Server>, init: Arc<dyn Init>) {
     let (mut rotation, mut patience) = (Rotation::default(), Patience::new());
+    let settings = pod.config.server.settings();
+    let mut are_submitted = false;
     loop {
         let why = match rotation.complete(&server, &*init).await {
-            Ok(connection) => stay_in_step(pod, connection).await,
+            Ok(connection) => {
+                let submitted = match are_submitted {
+                    true => Ok(()),
+                    false => init.settings(&settings).await.map_err(|error| error.to_string()),
+                };
+                are_submitted = submitted.is_ok();
+                stay_in_step(pod, connection, submitted).await
+            }
             Err(error) => error.to_string(),
         };
         if pod.unlink() {
@@ -58,16 +70,21 @@ pub async fn follow(pod: &Pod, server: Arc<dyn Server>, init: Arc<dyn Init>) {
     }
 }
 
-/// Returns why it isn't any more.
-async fn stay_in_step(pod: &Pod, connection: Connection) -> String {
+/// Returns why it isn't any more. `submitted` says what became of the settings: they may be refused
+/// for now, because the gate isn't open yet.
+async fn stay_in_step(pod: &Pod, connection: Connection, submitted: Result<(), String>) -> String {
     let mut seq = match read(pod, &connection).await {
         Ok(seq) => seq,
         Err(server::Error::Refused { status: 404, .. }) => {
-            return format!("the Server does not serve {} yet", pod.domain.as_str());
+            let why = submitted.err().map_or(String::new(), |error| format!(": {error}"));
+            return format!("the Server does not serve {} yet{why}", pod.domain.as_str());
         }
         Err(error) => return format!("cannot read the Server's accounts: {error}"),
     };
     log::info(format_args!("in step with the Server, which serves {}", pod.domain.as_str()));
+    if let Err(error) = submitted {
+        log::error(format_args!("the Server goes on with older settings: {error}"));
+    }
     loop {
         match connection.changes(seq).await {
             Ok(changes) => {

@@ -1,7 +1,10 @@
-//! What is agreed with `stele-init`: the secrets it hands us, and the two words that rotate them.
+//! What is agreed with `stele-init`: the secrets it hands us, the two words that rotate them, and
+//! the settings that it makes the Server's configuration of.
 
 use std::future::Future;
 use std::pin::Pin;
+
+use serde_json::Value;
 
 use crate::secret::Secret;
 
@@ -18,6 +21,8 @@ pub trait Init: Send + Sync {
     fn rotation_pending<'a>(&'a self, secret: &'a Secret) -> Answer<'a>;
     /// The pending secret is the Server's: prove it, and open the gate.
     fn rotation_done(&self) -> Answer<'_>;
+    /// What the Server is to be like: rendered, checked, loaded. The same again changes nothing.
+    fn settings<'a>(&'a self, document: &'a Value) -> Answer<'a>;
 }
 
 /// What may be the secret of the API's account.

@@ -3,9 +3,27 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use serde_json::Value;
+
 use super::server::FakeServer;
 use crate::init::{Answer, Credentials, Error, Init};
 use crate::secret::Secret;
+
+/// The names that [`Init::settings`] may use: `Settings` denies all others.
+const SETTINGS: [&str; 12] = [
+    "c2s_unencrypted",
+    "domain",
+    "federation_enabled",
+    "federation_friendly_servers",
+    "federation_whitelist_enabled",
+    "file_storage_retention",
+    "file_upload_allowed",
+    "message_archive_enabled",
+    "message_archive_retention",
+    "push_notification_with_body",
+    "push_notification_with_sender",
+    "tls_profile",
+];
 
 /// PID 1.
 pub struct FakeInit {
@@ -17,13 +35,17 @@ pub struct FakeInit {
 pub struct State {
     pub credentials: Credentials,
     pub is_open: bool,
+    /// The next settings are refused: as if the gate were still being opened.
+    pub is_busy: bool,
+    /// What was submitted.
+    pub settings: Vec<Value>,
 }
 
 impl FakeInit {
     pub fn new(bootstrap: &str, server: Arc<FakeServer>) -> FakeInit {
         let bootstrap = Some(Secret::new(bootstrap));
         let credentials = Credentials { bootstrap, ..Credentials::default() };
-        FakeInit { state: Mutex::new(State { credentials, is_open: false }), server }
+        FakeInit { state: Mutex::new(State { credentials, ..State::default() }), server }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -76,5 +98,21 @@ impl Init for FakeInit {
 
     fn rotation_done(&self) -> Answer<'_> {
         Box::pin(async move { self.prove() })
+    }
+
+    /// Takes them only when it can do something about them; then the Server has the host.
+    fn settings<'a>(&'a self, document: &'a Value) -> Answer<'a> {
+        Box::pin(async move {
+            let busy = std::mem::take(&mut self.state().is_busy);
+            if busy || !self.state().is_open {
+                return Err(Error::Refused("the settings", "the gate is shut".into()));
+            }
+            let mut names: Vec<&String> = document.as_object().unwrap().keys().collect();
+            names.sort();
+            assert_eq!(names, SETTINGS, "the document knows no others");
+            self.state().settings.push(document.clone());
+            self.server.state().serves = true;
+            Ok(())
+        })
     }
 }

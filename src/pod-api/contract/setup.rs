@@ -1,8 +1,12 @@
 //! A new Pod: versions, health, the workspace, the first account.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use tokio::join;
 
+use super::gate::FakeInit;
+use super::server::FakeServer;
 use super::{PASSWORD, World, until};
 
 const FIRST: &str = r#"{"username":"alice","password":"correct horse battery","nickname":"Alice"}"#;
@@ -62,11 +66,29 @@ async fn before_it_ever_saw_a_server_it_answers_what_it_can() {
 }
 
 #[tokio::test]
+async fn the_settings_are_submitted_once_and_give_the_server_its_domain() {
+    let server = Arc::new(FakeServer::new("bootstrap-secret"));
+    // As it starts: with the internal host only.
+    server.state().serves = false;
+    let init = Arc::new(FakeInit::new("bootstrap-secret", server.clone()));
+    init.state().is_busy = true;
+    let world = World::around(server, init, tempfile::tempdir().unwrap()).await;
+    world.in_step().await;
+    world.server.restart(&world.init.secret_of_a_new_server());
+    world.server.create("alice", PASSWORD, "prosody:member");
+    world.in_step().await;
+    let settings = world.init.state().settings.clone();
+    assert_eq!(settings.len(), 1);
+    assert_eq!(settings[0]["domain"], "example.org");
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_serve_the_domain_yet_is_waited_for() {
     let world = World::start().await;
+    world.server.go_down();
+    until("it is out of step", || !world.pod.is_linked()).await;
     world.server.state().serves = false;
     world.server.restart(&world.init.secret_of_a_new_server());
-    let world = world.restart().await;
     assert_eq!(world.ask("GET", "/health").await.status, 503);
     world.server.state().serves = true;
     world.in_step().await;

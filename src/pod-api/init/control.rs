@@ -14,7 +14,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use super::{Answer, Credentials, Error, Init};
@@ -38,6 +38,7 @@ pub struct Control {
 enum Verb<'a> {
     RotationPending { secret: &'a str },
     RotationDone,
+    Settings(&'a Value),
 }
 
 impl Control {
@@ -100,6 +101,10 @@ impl Init for Control {
     fn rotation_done(&self) -> Answer<'_> {
         self.say("the end of the rotation", &Verb::RotationDone)
     }
+
+    fn settings<'a>(&'a self, document: &'a Value) -> Answer<'a> {
+        self.say("the settings", &Verb::Settings(document))
+    }
 }
 
 /// Sends one packet, waits for one.
@@ -135,12 +140,17 @@ mod tests {
 
     #[test]
     fn verbs_are_worded_as_agreed() {
+        let document = json!({ "domain": "example.org" });
         for (verb, packet) in [
             (
                 Verb::RotationPending { secret: "s\"]]" },
                 r#"{"verb":{"rotation_pending":{"secret":"s\"]]"}},"version":1}"#,
             ),
             (Verb::RotationDone, r#"{"verb":"rotation_done","version":1}"#),
+            (
+                Verb::Settings(&document),
+                r#"{"verb":{"settings":{"domain":"example.org"}},"version":1}"#,
+            ),
         ] {
             assert_eq!(json!({ "version": VERSION, "verb": verb }).to_string(), packet);
         }

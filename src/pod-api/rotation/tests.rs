@@ -116,6 +116,10 @@ impl Init for Stage {
         let lost = init::Error::Unreachable("die".into(), "died".into());
         Box::pin(self.act(self.init.rotation_done(), lost))
     }
+
+    fn settings<'a>(&'a self, document: &'a Value) -> InitAnswer<'a> {
+        self.init.settings(document)
+    }
 }
 
 /// Tries until it is done, starting pod-api again whenever it died. Returns how often it was tried.
