@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use super::client::basic;
 use super::server::FakeServer;
+use crate::arguments::Arguments;
 use crate::follow;
 use crate::init::control::Control;
 use crate::init::{self, Init};
@@ -171,6 +172,29 @@ async fn the_rotation_crosses_both_wires() {
         json!({ "version": 1, "verb": "rotation_done" }),
     ];
     assert_eq!(init.join().unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_damaged_database_ends_it_but_does_not_keep_the_gate_shut() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("bootstrap"), "the bootstrap secret").unwrap();
+    let damaged = b"no database".repeat(100);
+    std::fs::write(path("pod.sqlite"), &damaged).unwrap();
+    let fake = Arc::new(FakeServer::new("the bootstrap secret"));
+    let init = serve_control(&path("control.sock"), 2, "\"accepted\"");
+    let arguments = Arguments {
+        listen: path("http.sock").to_str().unwrap().to_owned(),
+        server: serve_module(fake.clone()).await,
+        data: folder.path().to_owned(),
+        control: path("control.sock"),
+        config: path("none"),
+        credentials: folder.path().to_owned(),
+    };
+    assert!(crate::run(arguments).await.is_err());
+    assert_eq!(init.join().unwrap().len(), 2);
+    assert_ne!(fake.state().secret, "the bootstrap secret");
+    assert!(std::fs::read(path("pod.sqlite")).unwrap() == damaged);
 }
 
 #[tokio::test]
