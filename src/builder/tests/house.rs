@@ -11,11 +11,12 @@ use serde_json::Value;
 use support::real::checkout;
 
 /// Programs never import one another: only nouns are shared.
-const CRATES: [(&str, &[&str]); 5] = [
+const CRATES: [(&str, &[&str]); 6] = [
     ("appliance", &[]),
     ("builder", &["appliance", "openpgp"]),
     ("front", &["appliance"]),
     ("init", &["appliance"]),
+    ("pod-api", &["appliance"]),
     ("vm-tests", &["appliance"]),
 ];
 

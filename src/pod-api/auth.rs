@@ -1,0 +1,57 @@
+//! Who asks: the owner of a token, with the role that their account has at this moment.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+
+use crate::jid::Localpart;
+use crate::member::Role;
+use crate::pod::Pod;
+use crate::problem::Problem;
+use crate::token;
+
+/// A member who is logged in.
+#[derive(Debug)]
+pub struct Caller {
+    /// Who.
+    pub local: Localpart,
+    /// What they may do.
+    pub role: Role,
+}
+
+/// The header, if it is there and is text.
+pub fn header(parts: &Parts) -> Option<&str> {
+    parts.headers.get(AUTHORIZATION)?.to_str().ok()
+}
+
+impl Caller {
+    fn of(parts: &Parts, pod: &Pod) -> Result<Caller, Problem> {
+        let token = header(parts).and_then(token::bearer).ok_or_else(Problem::unauthorized)?;
+        let local = pod.owner(&token).ok_or_else(Problem::unauthorized)?.local;
+        let role = pod.look(|accounts| accounts.member(&local).map(|(role, _)| role))?;
+        Ok(Caller { role: role.ok_or_else(Problem::unauthorized)?, local })
+    }
+}
+
+impl FromRequestParts<Arc<Pod>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, pod: &Arc<Pod>) -> Result<Caller, Problem> {
+        Caller::of(parts, pod)
+    }
+}
+
+/// Where anybody may ask, whoever isn't logged in is just anybody.
+impl OptionalFromRequestParts<Arc<Pod>> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        pod: &Arc<Pod>,
+    ) -> Result<Option<Caller>, Infallible> {
+        Ok(Caller::of(parts, pod).ok())
+    }
+}

@@ -1,0 +1,107 @@
+//! What a request brings: JSON, of bounded length and time, each way of being wrong with its own
+//! status.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::problem::Problem;
+
+/// The most bytes.
+const LONGEST: usize = 64 * 1024;
+/// All of it must have come by then.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// A body of JSON. Keys that aren't known are ignored.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Json<T>, Problem> {
+        if !is_json(request.headers()) {
+            return Err(Problem::not_json());
+        }
+        let body = timeout(WITHIN, read(request.into_body())).await;
+        parse(&body.map_err(|_| Problem::too_slow())??).map(Json)
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = content_type.unwrap_or("").split(';').next().unwrap_or("").trim();
+    let kind = kind.to_ascii_lowercase();
+    kind.strip_prefix("application/").is_some_and(|it| it == "json" || it.ends_with("+json"))
+}
+
+async fn read(body: Body) -> Result<Vec<u8>, Problem> {
+    match Limited::new(body, LONGEST).collect().await {
+        Ok(body) => Ok(body.to_bytes().into()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::too_large()),
+        Err(error) => Err(Problem::malformed(format!("The body broke off: {error}."))),
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|error| Problem::malformed(format!("The body is no JSON: {error}.")))?;
+    T::deserialize(value)
+        .map_err(|error| Problem::invalid(format!("The body is not right: {error}.")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::StatusCode;
+
+    #[test]
+    fn each_way_of_being_wrong_has_its_status() {
+        #[derive(serde::Deserialize)]
+        struct Wish {
+            #[serde(rename = "name")]
+            _name: String,
+        }
+        let deep = "[".repeat(10_000);
+        for (body, status) in [
+            (r#"{"name":"a"}"#, None),
+            (r#"{"name":"a","more":1}"#, None),
+            ("", Some(400)),
+            ("{", Some(400)),
+            (r#"{"name":"a"} x"#, Some(400)),
+            (&deep, Some(400)),
+            ("{\"name\":\"\u{0}\"}", Some(400)),
+            ("{}", Some(422)),
+            (r#"{"name":1}"#, Some(422)),
+            ("null", Some(422)),
+        ] {
+            let problem = parse::<Wish>(body.as_bytes()).err().map(|problem| problem.status);
+            let status = status.map(|status| StatusCode::from_u16(status).unwrap());
+            assert_eq!(problem, status, "{}", &body[..body.len().min(40)]);
+        }
+        assert_eq!(parse::<Wish>(b"{\"name\":\"\xff\"}").err().unwrap().status, 400);
+    }
+
+    #[test]
+    fn only_json_is_json() {
+        for (kind, expected) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/merge-patch+json", true),
+            ("text/plain", false),
+            ("text/json", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, kind.parse().unwrap())]);
+            assert_eq!(is_json(&headers), expected, "{kind}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+}

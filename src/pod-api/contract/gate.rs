@@ -1,0 +1,118 @@
+//! init: a fake that enforces its side of the rotation. It believes nothing: it opens the gate after
+//! the Server itself has refused the old secret and taken the new one.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use serde_json::Value;
+
+use super::server::FakeServer;
+use crate::init::{Answer, Credentials, Error, Init};
+use crate::secret::Secret;
+
+/// The names that [`Init::settings`] may use: `Settings` denies all others.
+const SETTINGS: [&str; 12] = [
+    "c2s_unencrypted",
+    "domain",
+    "federation_enabled",
+    "federation_friendly_servers",
+    "federation_whitelist_enabled",
+    "file_storage_retention",
+    "file_upload_allowed",
+    "message_archive_enabled",
+    "message_archive_retention",
+    "push_notification_with_body",
+    "push_notification_with_sender",
+    "tls_profile",
+];
+
+/// PID 1.
+pub struct FakeInit {
+    state: Mutex<State>,
+    server: Arc<FakeServer>,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub credentials: Credentials,
+    pub is_open: bool,
+    /// The next settings are refused: as if the gate were still being opened.
+    pub is_busy: bool,
+    /// What was submitted.
+    pub settings: Vec<Value>,
+}
+
+impl FakeInit {
+    pub fn new(bootstrap: &str, server: Arc<FakeServer>) -> FakeInit {
+        let bootstrap = Some(Secret::new(bootstrap));
+        let credentials = Credentials { bootstrap, ..Credentials::default() };
+        FakeInit { state: Mutex::new(State { credentials, ..State::default() }), server }
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// What a Server that is started now is given: a function of the gate.
+    pub fn secret_of_a_new_server(&self) -> String {
+        let state = self.state();
+        let credentials = &state.credentials;
+        let secret = if state.is_open { &credentials.current } else { &credentials.bootstrap };
+        secret.as_ref().unwrap().expose().to_owned()
+    }
+
+    fn prove(&self) -> Result<(), Error> {
+        let mut state = self.state();
+        let Some(pending) = state.credentials.pending.clone() else {
+            // Said again by one that was started again: nothing is left to do.
+            return match state.is_open {
+                true => Ok(()),
+                false => Err(Error::Refused("the end of the rotation", "none is pending".into())),
+            };
+        };
+        let server = self.server.state();
+        if server.is_down {
+            return Err(Error::Refused("the end of the rotation", "the Server is away".into()));
+        }
+        if server.secret != pending.expose() {
+            return Err(Error::Refused("the end of the rotation", "it isn't proved".into()));
+        }
+        drop(server);
+        state.credentials.current = Some(pending);
+        state.credentials.pending = None;
+        state.is_open = true;
+        Ok(())
+    }
+}
+
+impl Init for FakeInit {
+    fn credentials(&self) -> Result<Credentials, Error> {
+        Ok(self.state().credentials.clone())
+    }
+
+    fn rotation_pending<'a>(&'a self, secret: &'a Secret) -> Answer<'a> {
+        Box::pin(async move {
+            self.state().credentials.pending = Some(secret.clone());
+            Ok(())
+        })
+    }
+
+    fn rotation_done(&self) -> Answer<'_> {
+        Box::pin(async move { self.prove() })
+    }
+
+    /// Takes them only when it can do something about them; then the Server has the host.
+    fn settings<'a>(&'a self, document: &'a Value) -> Answer<'a> {
+        Box::pin(async move {
+            let busy = std::mem::take(&mut self.state().is_busy);
+            if busy || !self.state().is_open {
+                return Err(Error::Refused("the settings", "the gate is shut".into()));
+            }
+            let mut names: Vec<&String> = document.as_object().unwrap().keys().collect();
+            names.sort();
+            assert_eq!(names, SETTINGS, "the document knows no others");
+            self.state().settings.push(document.clone());
+            self.server.state().serves = true;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,174 @@
+//! The way to `stele-init`: its control socket, a connection a request, and the files that it left
+//! in our credentials folder.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+
+use appliance::control::{LONGEST, Reply, VERSION};
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, setsockopt, socket,
+};
+use nix::sys::time::TimeVal;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
+
+use super::{Answer, Credentials, Error, Init};
+use crate::secret::Secret;
+
+/// The longest wait for PID 1, in seconds.
+const ANSWER_WITHIN: i64 = 10;
+/// The most bytes of a secret.
+const LONGEST_SECRET: u64 = 4096;
+
+/// PID 1's control socket, and our folder of credentials.
+#[derive(Debug)]
+pub struct Control {
+    socket: PathBuf,
+    credentials: PathBuf,
+}
+
+/// Our verbs, as [`appliance::control`] words them.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verb<'a> {
+    RotationPending { secret: &'a str },
+    RotationDone,
+    Settings(&'a Value),
+}
+
+impl Control {
+    /// Neither needs to be there yet.
+    pub fn at(socket: &Path, credentials: &Path) -> Control {
+        Control { socket: socket.to_owned(), credentials: credentials.to_owned() }
+    }
+
+    fn say<'a>(&'a self, what: &'static str, verb: &Verb<'_>) -> Answer<'a> {
+        let packet = json!({ "version": VERSION, "verb": verb }).to_string();
+        let path = self.socket.clone();
+        Box::pin(async move {
+            let cannot = format!("ask stele-init at {}", path.display());
+            // PID 1 answers at once, but it is somebody else: nobody waits for it but this thread.
+            let asked = spawn_blocking(move || ask(&path, packet.as_bytes())).await;
+            let reply = asked.map_err(|error| error.to_string()).and_then(|reply| reply);
+            match reply.map_err(|error| Error::Unreachable(cannot, error))? {
+                Reply::Accepted => Ok(()),
+                Reply::Refused(refusal) => Err(Error::Refused(what, format!("{refusal:?}"))),
+                _ => Err(Error::Refused(what, "it answers another question".into())),
+            }
+        })
+    }
+
+    fn credential(&self, name: &str) -> Result<Option<Secret>, Error> {
+        let path = self.credentials.join(name);
+        let unreadable = |error: &dyn std::fmt::Display| {
+            Error::Unreachable(format!("read {}", path.display()), error.to_string())
+        };
+        let mut secret = String::new();
+        match File::open(&path) {
+            Ok(file) => {
+                let read = file.take(LONGEST_SECRET + 1).read_to_string(&mut secret);
+                read.map_err(|error| unreadable(&error))?;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(&error)),
+        }
+        match secret.len() as u64 {
+            0 => Ok(None),
+            1..=LONGEST_SECRET => Ok(Some(Secret::new(secret))),
+            _ => Err(unreadable(&"it is too long for a secret")),
+        }
+    }
+}
+
+impl Init for Control {
+    fn credentials(&self) -> Result<Credentials, Error> {
+        Ok(Credentials {
+            current: self.credential("current")?,
+            pending: self.credential("pending")?,
+            bootstrap: self.credential("bootstrap")?,
+        })
+    }
+
+    fn rotation_pending<'a>(&'a self, secret: &'a Secret) -> Answer<'a> {
+        self.say("the pending secret", &Verb::RotationPending { secret: secret.expose() })
+    }
+
+    fn rotation_done(&self) -> Answer<'_> {
+        self.say("the end of the rotation", &Verb::RotationDone)
+    }
+
+    fn settings<'a>(&'a self, document: &'a Value) -> Answer<'a> {
+        self.say("the settings", &Verb::Settings(document))
+    }
+}
+
+/// Sends one packet, waits for one.
+fn ask(path: &Path, packet: &[u8]) -> Result<Reply, String> {
+    let reply = exchange(path, packet).map_err(|errno| errno.desc().to_owned())?;
+    serde_json::from_slice(&reply).map_err(|error| format!("its reply: {error}"))
+}
+
+fn exchange(path: &Path, packet: &[u8]) -> nix::Result<Vec<u8>> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+    let within = TimeVal::new(ANSWER_WITHIN, 0);
+    setsockopt(&socket, ReceiveTimeout, &within)?;
+    setsockopt(&socket, SendTimeout, &within)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    send(socket.as_raw_fd(), packet, MsgFlags::MSG_NOSIGNAL)?;
+    let mut reply = vec![0; LONGEST];
+    let mut receive = || recv(socket.as_raw_fd(), &mut reply, MsgFlags::empty());
+    // One that was let go with a word unread is told so first; the reply comes after.
+    let length = match receive() {
+        Err(Errno::ECONNRESET) => receive(),
+        result => result,
+    }?;
+    reply.truncate(length);
+    Ok(reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn verbs_are_worded_as_agreed() {
+        let document = json!({ "domain": "example.org" });
+        for (verb, packet) in [
+            (
+                Verb::RotationPending { secret: "s\"]]" },
+                r#"{"verb":{"rotation_pending":{"secret":"s\"]]"}},"version":1}"#,
+            ),
+            (Verb::RotationDone, r#"{"verb":"rotation_done","version":1}"#),
+            (
+                Verb::Settings(&document),
+                r#"{"verb":{"settings":{"domain":"example.org"}},"version":1}"#,
+            ),
+        ] {
+            assert_eq!(json!({ "version": VERSION, "verb": verb }).to_string(), packet);
+        }
+    }
+
+    #[test]
+    fn credentials_come_and_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let init = Control::at(Path::new("/nonexistent"), folder.path());
+        assert_eq!(init.credentials().unwrap(), Credentials::default());
+        fs::write(folder.path().join("bootstrap"), "b").unwrap();
+        fs::write(folder.path().join("pending"), "").unwrap();
+        let bootstrap = Some(Secret::new("b"));
+        let expected = Credentials { bootstrap, ..Credentials::default() };
+        assert_eq!(init.credentials().unwrap(), expected);
+        for bad in [vec![b'a'; 4097], vec![0xff]] {
+            fs::write(folder.path().join("current"), bad).unwrap();
+            assert!(init.credentials().unwrap_err().to_string().starts_with("cannot read "));
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Names: local parts, domains, and the bare JIDs made of both. Whoever holds one needn't check it
+//! again.
+
+use std::fmt;
+
+use serde::Deserialize;
+use unicode_normalization::UnicodeNormalization as _;
+
+/// The most bytes in a local part and in a domain, by RFC 7622.
+const LONGEST: usize = 1023;
+/// The most bytes in the name of a new account: Prosody names a file by it, a byte as `%e9`.
+const LONGEST_NEW: usize = 64;
+/// What RFC 7622 keeps out of a local part.
+const EXCLUDED: [char; 8] = ['"', '&', '\'', '/', ':', '<', '>', '@'];
+
+/// What stands before the `@`, in the form that Prosody keeps: composed and lower-case.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Localpart(String);
+
+/// What stands behind it: dotted labels of letters, digits and hyphens, lower-case.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Domain(String);
+
+/// `localpart@domain`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Jid {
+    /// Who.
+    pub local: Localpart,
+    /// Where.
+    pub domain: Domain,
+}
+
+/// Why a text is no such name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadName {
+    /// It, or a part of it, is missing.
+    #[error("it is empty")]
+    Empty,
+    /// It has more bytes than allowed.
+    #[error("it is too long")]
+    TooLong,
+    /// It has a character that it must not.
+    #[error("it must not contain {0:?}")]
+    Character(char),
+    /// There is no `@`.
+    #[error("it is not like name@example.org")]
+    NoAt,
+    /// The domain isn't one.
+    #[error("it is not a domain name like example.org")]
+    NotADomain,
+}
+
+impl Localpart {
+    /// Reads one that may exist already.
+    pub fn parse(text: &str) -> Result<Localpart, BadName> {
+        if text.len() > LONGEST {
+            return Err(BadName::TooLong);
+        }
+        let folded: String = text.nfkc().flat_map(char::to_lowercase).nfkc().collect();
+        let is_bad = |c: &char| c.is_control() || c.is_whitespace() || EXCLUDED.contains(c);
+        match folded.chars().find(is_bad) {
+            Some(bad) => Err(BadName::Character(bad)),
+            None if folded.is_empty() => Err(BadName::Empty),
+            None if folded.len() > LONGEST => Err(BadName::TooLong),
+            None => Ok(Localpart(folded)),
+        }
+    }
+
+    /// Reads the name of an account to be made.
+    pub fn parse_new(text: &str) -> Result<Localpart, BadName> {
+        let local = Localpart::parse(text)?;
+        if local.0.len() > LONGEST_NEW { Err(BadName::TooLong) } else { Ok(local) }
+    }
+
+    /// As Prosody writes it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Domain {
+    /// Reads one.
+    pub fn parse(text: &str) -> Result<Domain, BadName> {
+        let text = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+        let is_label = |label: &str| {
+            let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+            (1..=63).contains(&label.len())
+                && label.bytes().all(inner)
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        let is_domain = text.len() <= 253 && text.split('.').all(is_label);
+        if is_domain { Ok(Domain(text)) } else { Err(BadName::NotADomain) }
+    }
+
+    /// Without a dot at its end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Jid {
+    /// Reads a bare JID; one with a resource isn't.
+    pub fn parse(text: &str) -> Result<Jid, BadName> {
+        let (local, domain) = text.split_once('@').ok_or(BadName::NoAt)?;
+        Ok(Jid { local: Localpart::parse(local)?, domain: Domain::parse(domain)? })
+    }
+}
+
+impl TryFrom<String> for Domain {
+    type Error = BadName;
+    fn try_from(text: String) -> Result<Domain, BadName> {
+        Domain::parse(&text)
+    }
+}
+
+impl fmt::Display for Jid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.local.0, self.domain.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jid_is_read_in_one_form_or_not_at_all() {
+        for (text, expected) in [
+            ("alice@example.org", Ok("alice@example.org")),
+            ("Alice@Example.ORG.", Ok("alice@example.org")),
+            ("J\u{fc}rgen@example.org", Ok("j\u{fc}rgen@example.org")),
+            ("Ju\u{308}rgen@example.org", Ok("j\u{fc}rgen@example.org")),
+            ("a\\b`]]@example.org", Ok("a\\b`]]@example.org")),
+            ("", Err(BadName::NoAt)),
+            ("null", Err(BadName::NoAt)),
+            ("@example.org", Err(BadName::Empty)),
+            ("alice@", Err(BadName::NotADomain)),
+            ("alice@ex ample", Err(BadName::NotADomain)),
+            ("alice@a..b", Err(BadName::NotADomain)),
+            ("alice@-a.org", Err(BadName::NotADomain)),
+            ("alice@example.org/phone", Err(BadName::NotADomain)),
+            ("a@b@example.org", Err(BadName::NotADomain)),
+            ("al ice@example.org", Err(BadName::Character(' '))),
+            ("al\0ice@example.org", Err(BadName::Character('\0'))),
+            ("al\nice@example.org", Err(BadName::Character('\n'))),
+            ("al\"ice@example.org", Err(BadName::Character('"'))),
+        ] {
+            let read = Jid::parse(text).map(|jid| jid.to_string());
+            assert_eq!(read, expected.map(str::to_owned), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let long = |length: usize| "a".repeat(length);
+        assert!(Localpart::parse(&long(1023)).is_ok());
+        assert_eq!(Localpart::parse(&long(1024)), Err(BadName::TooLong));
+        assert!(Localpart::parse_new(&long(64)).is_ok());
+        assert_eq!(Localpart::parse_new(&long(65)), Err(BadName::TooLong));
+        // One character that becomes eighteen.
+        assert_eq!(Localpart::parse(&"\u{fdfa}".repeat(341)), Err(BadName::Character(' ')));
+    }
+}

@@ -1,0 +1,121 @@
+//! Members: accounts that have a role in the Pod, as the API shows them.
+
+use serde::Serialize;
+use unicode_normalization::UnicodeNormalization as _;
+use unicode_normalization::char::is_combining_mark;
+
+/// What a member may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Role {
+    /// Their own things.
+    Member,
+    /// Everything.
+    Admin,
+}
+
+impl Role {
+    /// Prosody's word for it.
+    pub fn to_server(self) -> &'static str {
+        match self {
+            Role::Member => "prosody:member",
+            Role::Admin => "prosody:admin",
+        }
+    }
+}
+
+/// What Prosody's role makes an account in the Pod: `None` is a service, not a member.
+///
+/// Prosody 0.12 has roles for admins only: whoever has none is a member there.
+pub fn role_of(server: Option<&str>) -> Option<Role> {
+    match server {
+        Some("prosody:admin" | "prosody:operator") => Some(Role::Admin),
+        Some("prosody:member") | None => Some(Role::Member),
+        Some(_) => None,
+    }
+}
+
+/// `GET /v1/members` without a search.
+#[derive(Debug, Serialize)]
+pub struct Member {
+    /// `alice@example.org`
+    pub jid: String,
+    /// Shown to admins, and to whom it is about.
+    pub role: Option<Role>,
+}
+
+/// One of them with all that is known. Each key is always there.
+#[derive(Debug, Serialize)]
+pub struct EnrichedMember {
+    /// Who, and what they may do.
+    #[serde(flatten)]
+    pub member: Member,
+    /// Has a client that is connected.
+    pub online: bool,
+    /// What they call themselves.
+    pub nickname: Option<String>,
+    /// How to reach them if they forget their password.
+    pub email: Option<String>,
+    /// Their picture.
+    pub avatar: Option<Avatar>,
+}
+
+/// A picture: none is known yet of anybody.
+#[derive(Debug, Serialize)]
+pub enum Avatar {}
+
+/// What somebody looks for: some words, of which one is enough. None finds everybody.
+#[derive(Debug)]
+pub struct Search(Vec<String>);
+
+impl Search {
+    /// Words of a query.
+    pub fn new(query: &str) -> Search {
+        Search(fold(query).split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// Is one of the words in one of the texts? Case and accents don't matter.
+    pub fn finds(&self, texts: &[&str]) -> bool {
+        let texts: Vec<String> = texts.iter().map(|text| fold(text)).collect();
+        let is_in = |word: &String| texts.iter().any(|text| text.contains(word));
+        self.0.is_empty() || self.0.iter().any(is_in)
+    }
+}
+
+fn fold(text: &str) -> String {
+    text.nfkd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_of_both_prosodies_are_known() {
+        for (server, role) in [
+            (Some("prosody:admin"), Some(Role::Admin)),
+            (Some("prosody:operator"), Some(Role::Admin)),
+            (Some("prosody:member"), Some(Role::Member)),
+            (Some("prosody:registered"), None),
+            (Some("prosody:guest"), None),
+            (None, Some(Role::Member)),
+        ] {
+            assert_eq!(role_of(server), role, "{server:?}");
+        }
+    }
+
+    #[test]
+    fn a_search_ignores_case_and_accents() {
+        for (query, texts, found) in [
+            ("li", ["alice", "Alice Ünal"], true),
+            ("UNAL", ["alice", "Alice Ünal"], true),
+            ("ünal", ["alice", "Alice Unal"], true),
+            ("bob alice", ["alice", ""], true),
+            ("bob", ["alice", "Alice"], false),
+            ("", ["alice", ""], true),
+            (" \t", ["alice", ""], true),
+        ] {
+            assert_eq!(Search::new(query).finds(&texts), found, "{query:?} in {texts:?}");
+        }
+    }
+}

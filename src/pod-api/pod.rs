@@ -1,0 +1,219 @@
+//! What all requests share: the configuration, what is known of the Server, who is logged in.
+//!
+//! One lock, held only for as long as it takes to look or to change; never while waiting.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use crate::config::Config;
+use crate::jid::{Domain, Jid, Localpart};
+use crate::log;
+use crate::problem::Problem;
+use crate::projection::{News, Projection};
+use crate::secret::Secret;
+use crate::server::{Changes, Connection, Version};
+use crate::store::{Error, Kept, Store};
+use crate::throttle::Throttle;
+use crate::token::{Digest, Token, Tokens};
+use crate::workspace::Workspace;
+
+/// See above.
+pub struct Pod {
+    /// What the operator wrote.
+    pub config: Config,
+    /// The domain of members.
+    pub domain: Domain,
+    /// Where to write what must last.
+    pub store: Store,
+    /// Held by whoever makes the first account or names the workspace: one after the other.
+    pub setup: tokio::sync::Mutex<()>,
+    /// Held while the Server hashes a password, which stops its only thread: one after the other.
+    pub login: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    link: Option<Link>,
+    server: Option<Version>,
+    tokens: Tokens,
+    throttle: Throttle,
+    workspace: Option<Workspace>,
+    nicknames: HashMap<Localpart, String>,
+}
+
+/// There while the Server is in step with us.
+struct Link {
+    connection: Connection,
+    projection: Projection,
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())
+}
+
+impl Pod {
+    /// Nothing is known of the Server yet.
+    pub fn new(config: Config, domain: Domain, store: Store, kept: Kept) -> Pod {
+        let nicknames = kept.nicknames.into_iter();
+        let nicknames = nicknames.filter_map(|(of, it)| Some((Localpart::parse(&of).ok()?, it)));
+        let state = State {
+            tokens: Tokens::new(kept.tokens),
+            workspace: kept.workspace,
+            nicknames: nicknames.collect(),
+            ..State::default()
+        };
+        let (setup, login) = Default::default();
+        Pod { config, domain, store, setup, login, state: Mutex::new(state) }
+    }
+
+    /// The JID of one of us.
+    pub fn jid(&self, local: &Localpart) -> Jid {
+        Jid { local: local.clone(), domain: self.domain.clone() }
+    }
+
+    // The Server
+
+    /// The Server is in step now. Those whose account has gone, or is another, are logged out.
+    pub async fn link(&self, connection: Connection, version: Version, projection: Projection) {
+        let is_void = |token: &Token| {
+            let jid = Jid::parse(&token.jid).ok().filter(|jid| jid.domain == self.domain);
+            let known = jid.as_ref().and_then(|jid| projection.account(&jid.local));
+            known.is_none_or(|known| known.created.is_some_and(|made| made > token.created))
+        };
+        let void = self.with(|state| state.tokens.revoke(is_void));
+        self.with(|state| {
+            state.server = Some(version);
+            state.link = Some(Link { connection, projection });
+        });
+        self.forget(void).await;
+    }
+
+    /// The Server isn't in step any more. Was it?
+    pub fn unlink(&self) -> bool {
+        self.with(|state| state.link.take().is_some())
+    }
+
+    /// Takes what happened; is the host another now?
+    pub async fn apply(&self, changes: Changes) -> bool {
+        let news = self.with(|state| match &mut state.link {
+            Some(link) => link.projection.apply(self.domain.as_str(), changes),
+            None => vec![],
+        });
+        let mut is_another = false;
+        for news in news {
+            match news {
+                News::OtherHost => is_another = true,
+                News::NewPassword(local) => self.log_out(&local).await,
+                News::Deleted(local) => {
+                    self.log_out(&local).await;
+                    self.name(&local, None).await;
+                }
+            }
+        }
+        is_another
+    }
+
+    /// Is it in step?
+    pub fn is_linked(&self) -> bool {
+        self.with(|state| state.link.is_some())
+    }
+
+    /// What the Server calls itself; also while it is away.
+    pub fn server_version(&self) -> Option<Version> {
+        self.with(|state| state.server.clone())
+    }
+
+    /// To ask it something.
+    pub fn connection(&self) -> Result<Connection, Problem> {
+        let connection = self.with(|state| state.link.as_ref().map(|link| link.connection.clone()));
+        connection.ok_or_else(Problem::starting)
+    }
+
+    /// What is known of its accounts, in `look`'s words.
+    pub fn look<T>(&self, look: impl FnOnce(&Projection) -> T) -> Result<T, Problem> {
+        let seen = self.with(|state| state.link.as_ref().map(|link| look(&link.projection)));
+        seen.ok_or_else(Problem::starting)
+    }
+
+    /// Changes what is known of its accounts, before it tells.
+    pub fn note(&self, note: impl FnOnce(&mut Projection)) {
+        self.with(|state| state.link.as_mut().map(|link| note(&mut link.projection)));
+    }
+
+    // Logins
+
+    /// Logs somebody in: from now on `token` is theirs.
+    pub async fn log_in(&self, digest: Digest, token: Token) -> Result<(), Error> {
+        let void = self.with(|state| state.tokens.add(digest, token.clone()));
+        let kept = self.store.keep_token(digest, token, void).await;
+        if kept.is_err() {
+            self.with(|state| state.tokens.revoke_one(digest));
+        }
+        kept
+    }
+
+    /// Whose token it is.
+    pub fn owner(&self, token: &Secret) -> Option<Jid> {
+        let jid = self.with(|state| state.tokens.owner(token, now()).map(|it| it.jid.clone()));
+        Jid::parse(&jid?).ok().filter(|jid| jid.domain == self.domain)
+    }
+
+    async fn log_out(&self, local: &Localpart) {
+        let jid = self.jid(local).to_string();
+        let void = self.with(|state| state.tokens.revoke(|token| token.jid == jid));
+        self.forget(void).await;
+    }
+
+    /// They are void already; should a write fail, the next start finds out again.
+    async fn forget(&self, void: Vec<Digest>) {
+        if let Err(error) = self.store.forget_tokens(void).await {
+            log::error(error);
+        }
+    }
+
+    /// Failed logins.
+    pub fn throttle<T>(&self, look: impl FnOnce(&mut Throttle) -> T) -> T {
+        self.with(|state| look(&mut state.throttle))
+    }
+
+    // The workspace and its members
+
+    /// The workspace, if it was initialised.
+    pub fn workspace(&self) -> Option<Workspace> {
+        self.with(|state| state.workspace.clone())
+    }
+
+    /// Initialises it, or does so again.
+    pub async fn set_workspace(&self, workspace: Workspace) -> Result<(), Error> {
+        self.store.keep_workspace(workspace.clone()).await?;
+        self.with(|state| state.workspace = Some(workspace));
+        Ok(())
+    }
+
+    /// What a member calls themself.
+    pub fn nickname(&self, local: &Localpart) -> Option<String> {
+        self.with(|state| state.nicknames.get(local).cloned())
+    }
+
+    /// Keeps a nickname, or forgets it. It is no reason to fail: without one the name is shown.
+    pub async fn name(&self, local: &Localpart, nickname: Option<String>) {
+        let before = self.with(|state| match &nickname {
+            Some(name) => state.nicknames.insert(local.clone(), name.clone()),
+            None => state.nicknames.remove(local),
+        });
+        if before == nickname {
+            return;
+        }
+        if let Err(error) = self.store.keep_nickname(local.as_str().to_owned(), nickname).await {
+            log::error(error);
+        }
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        // Nothing that holds it is left half done by a panic.
+        look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

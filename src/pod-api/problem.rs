@@ -1,0 +1,171 @@
+//! What a request is answered when it can't be granted: the one place where an error becomes a
+//! status.
+
+use axum::Json;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::{log, server, store};
+
+/// What every 401 says, to the letter.
+const CHALLENGE: &str = "Bearer realm=\"Admin only area\", charset=\"UTF-8\"";
+
+/// An answer that isn't the one that was asked for: `{"error":…,"message":…}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Its status.
+    pub status: StatusCode,
+    /// The word that programs go by.
+    pub error: &'static str,
+    /// The sentence that people read.
+    pub message: String,
+    /// When to ask again, in seconds, where that helps.
+    pub retry_after: Option<u32>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, error: &'static str, message: impl Into<String>) -> Problem {
+        Problem { status, error, message: message.into(), retry_after: None }
+    }
+
+    /// Whoever asks isn't logged in.
+    pub fn unauthorized() -> Problem {
+        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "You are not logged in.")
+    }
+
+    /// A login that failed, for whatever reason.
+    pub fn invalid_credentials() -> Problem {
+        let message = "The address or the password is wrong.";
+        Problem::new(StatusCode::UNAUTHORIZED, "invalid_credentials", message)
+    }
+
+    /// There is no such member.
+    pub fn member_not_found() -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, "member_not_found", "There is no such member.")
+    }
+
+    /// Somebody else was first.
+    pub fn first_account_already_created() -> Problem {
+        let message = "The first account exists already: log in with it.";
+        Problem::new(StatusCode::CONFLICT, "first_account_already_created", message)
+    }
+
+    /// The name is that of an account.
+    pub fn member_already_exists() -> Problem {
+        let message = "This username is taken.";
+        Problem::new(StatusCode::CONFLICT, "member_already_exists", message)
+    }
+
+    /// A workspace with members is changed in another way.
+    pub fn workspace_already_initialized() -> Problem {
+        let message = "The workspace is initialized already.";
+        Problem::new(StatusCode::CONFLICT, "workspace_already_initialized", message)
+    }
+
+    /// A password with fewer characters than `least`.
+    pub fn password_too_short(least: usize) -> Problem {
+        let message = format!("The password must have at least {least} characters.");
+        Problem::new(StatusCode::BAD_REQUEST, "invalid_password", message)
+    }
+
+    /// A password that can't be one, however long.
+    pub fn password_unusable() -> Problem {
+        let message =
+            "The password must not be longer than 1024 bytes, nor contain control characters.";
+        Problem::new(StatusCode::BAD_REQUEST, "invalid_password", message)
+    }
+
+    /// `HEAD /v1/workspace` asks for something else than whether it exists.
+    pub fn precondition_required() -> Problem {
+        let message = "The header If-Match must be *.";
+        Problem::new(StatusCode::PRECONDITION_REQUIRED, "precondition_required", message)
+    }
+
+    /// Malformed: broken JSON, an odd query or path.
+    pub fn malformed(message: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, "unknown", message)
+    }
+
+    /// Well-formed, but not right.
+    pub fn invalid(message: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown", message)
+    }
+
+    /// Not declared to be JSON.
+    pub fn not_json() -> Problem {
+        let message = "The body's Content-Type must be application/json.";
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown", message)
+    }
+
+    /// More bytes than anybody needs.
+    pub fn too_large() -> Problem {
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "unknown", "The body is too large.")
+    }
+
+    /// A body that never ends.
+    pub fn too_slow() -> Problem {
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "unknown", "The body took too long.")
+    }
+
+    /// Too many failed logins.
+    pub fn too_many(retry_after: u32) -> Problem {
+        let message = "Too many failed attempts: wait a little.";
+        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message);
+        Problem { retry_after: Some(retry_after), ..problem }
+    }
+
+    /// The Server isn't there yet, or not any more: it is being started.
+    ///
+    /// Not 500, at which the Dashboard leaves its page for a full-screen error.
+    pub fn starting() -> Problem {
+        let message = "The Server is starting.";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let problem = Problem::new(status, "internal_server_error", message);
+        Problem { retry_after: Some(1), ..problem }
+    }
+
+    /// Something unexpected, which the log has told already.
+    pub fn internal() -> Problem {
+        let message = "Something went wrong: the log says what.";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_server_error", message)
+    }
+}
+
+impl From<server::Error> for Problem {
+    fn from(error: server::Error) -> Problem {
+        use server::Error::{Busy, Gone, Odd, Refused, Unauthorized, Unreachable};
+        match error {
+            Busy => Problem::too_many(5),
+            // What it won't take is what the caller wrote: we check less strictly than it does.
+            Refused { status: 400, message, .. } => Problem::invalid(message),
+            Unauthorized | Gone | Refused { .. } | Unreachable(_) | Odd(_) => {
+                log::error(format_args!("cannot ask the Server: {error}"));
+                Problem::internal()
+            }
+        }
+    }
+}
+
+impl From<store::Error> for Problem {
+    fn from(error: store::Error) -> Problem {
+        log::error(format_args!("{error}"));
+        let message = "The database does not work: the log says why.";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "database_error", message)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = Json(json!({ "error": self.error, "message": self.message }));
+        let mut response = (self.status, body).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+        }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}

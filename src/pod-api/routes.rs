@@ -1,0 +1,54 @@
+//! Which path is whose. What isn't here is answered by 404, or 405, and no body.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::HeaderValue;
+use axum::http::header::CACHE_CONTROL;
+use axum::middleware::map_response;
+use axum::response::Response;
+use axum::routing::{get, head, post};
+
+use crate::pod::Pod;
+
+mod config;
+mod first_account;
+mod health;
+mod login;
+mod members;
+mod version;
+mod workspace;
+
+/// The whole API.
+pub fn router(pod: Arc<Pod>) -> Router {
+    Router::new()
+        .route("/version", get(version::api))
+        .route("/v1/version", get(version::api))
+        .route("/pod/version", get(version::pod))
+        .route("/v1/pod/version", get(version::pod))
+        .route("/server/version", get(version::server))
+        .route("/v1/server/version", get(version::server))
+        .route("/health", get(health::health))
+        .route("/healthz", get(health::health))
+        .route("/v1/health", get(health::health))
+        .route("/v1/healthz", get(health::health))
+        .route("/v1/login", post(login::login))
+        .route("/v1/init/first-account", head(first_account::exists).put(first_account::create))
+        .route(
+            "/v1/workspace",
+            get(workspace::read).head(workspace::exists).put(workspace::initialize),
+        )
+        .route("/v1/workspace/name", get(workspace::name))
+        .route("/v1/workspace/accent-color", get(workspace::accent_color))
+        .route("/v1/server/config", get(config::read))
+        .route("/v1/members", get(members::list).head(members::count))
+        .route("/v1/members/{jid}", get(members::one))
+        .layer(map_response(uncached))
+        .with_state(pod)
+}
+
+/// No answer is kept by a browser or a proxy.
+async fn uncached(mut response: Response) -> Response {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,134 @@
+//! The first account, an admin's: whoever asks first gets it, and nobody ever after.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::IntoResponse;
+use serde::Deserialize;
+
+use crate::body;
+use crate::jid::Localpart;
+use crate::log;
+use crate::member::{Member, Role, role_of};
+use crate::pod::Pod;
+use crate::problem::Problem;
+use crate::secret::Secret;
+use crate::server;
+
+/// The most bytes of a nickname.
+const LONGEST_NICKNAME: usize = 48;
+/// The most bytes of a password.
+const LONGEST_PASSWORD: usize = 1024;
+
+#[derive(Deserialize)]
+pub(super) struct Wish {
+    username: String,
+    password: String,
+    nickname: String,
+}
+
+/// A wish that can be granted.
+struct FirstAccount {
+    local: Localpart,
+    password: Secret,
+    nickname: String,
+}
+
+pub(super) async fn exists(State(pod): State<Arc<Pod>>) -> Result<StatusCode, Problem> {
+    let exists = pod.look(|accounts| accounts.members().next().is_some())?;
+    Ok(if exists { StatusCode::OK } else { StatusCode::NO_CONTENT })
+}
+
+pub(super) async fn create(
+    State(pod): State<Arc<Pod>>,
+    body::Json(wish): body::Json<Wish>,
+) -> Result<impl IntoResponse, Problem> {
+    let first = FirstAccount::new(wish, pod.config.min_password_length)?;
+    // By itself: it is finished even if whoever asked goes away.
+    let made = tokio::spawn(make(pod, first)).await;
+    let jid = made.map_err(|_| Problem::internal())??;
+    let location = format!("/v1/members/{jid}");
+    let member = Member { jid, role: Some(Role::Admin) };
+    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(member)))
+}
+
+impl FirstAccount {
+    fn new(wish: Wish, min_password_length: usize) -> Result<FirstAccount, Problem> {
+        let local = Localpart::parse_new(&wish.username)
+            .map_err(|error| Problem::invalid(format!("The username can't be used: {error}.")))?;
+        let is_odd = |text: &str| text.chars().any(char::is_control);
+        let nickname = wish.nickname;
+        let is_long = nickname.len() > LONGEST_NICKNAME;
+        if nickname.trim().is_empty() || is_long || is_odd(&nickname) {
+            return Err(Problem::invalid("The nickname must have 1 to 48 bytes."));
+        }
+        if wish.password.chars().count() < min_password_length {
+            return Err(Problem::password_too_short(min_password_length));
+        }
+        if wish.password.len() > LONGEST_PASSWORD || is_odd(&wish.password) {
+            return Err(Problem::password_unusable());
+        }
+        Ok(FirstAccount { local, password: Secret::new(wish.password), nickname })
+    }
+}
+
+/// Returns its JID.
+async fn make(pod: Arc<Pod>, first: FirstAccount) -> Result<String, Problem> {
+    let _setup = pod.setup.lock().await;
+    let connection = pod.connection()?;
+    // The Server itself, not what we know of it: a change may be on its way.
+    let accounts = connection.accounts(pod.domain.as_str()).await?.accounts;
+    if accounts.iter().any(|account| role_of(account.role.as_deref()).is_some()) {
+        return Err(Problem::first_account_already_created());
+    }
+    let FirstAccount { local, password, nickname } = first;
+    let host = pod.domain.as_str();
+    match connection.create_account(host, &local, &password, Role::Admin).await {
+        Ok(()) => (),
+        // A service's: it is no member, but its name is taken.
+        Err(server::Error::Refused { status: 409, .. }) => {
+            return Err(Problem::member_already_exists());
+        }
+        Err(error) => return Err(error.into()),
+    }
+    pod.note(|accounts| accounts.created(&local, Role::Admin));
+    pod.name(&local, Some(nickname)).await;
+    log::info("the first account was made");
+    Ok(pod.jid(&local).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_is_checked() {
+        let long = "p".repeat(1025);
+        for (username, password, nickname, refused) in [
+            ("alice", "correct horse battery", "Alice", None),
+            ("Alice", "ünïcödé ünïcödé", "A]]\"\\", None),
+            ("", "correct horse battery", "Alice", Some(422)),
+            ("a b", "correct horse battery", "Alice", Some(422)),
+            ("a@example.org", "correct horse battery", "Alice", Some(422)),
+            ("a\0", "correct horse battery", "Alice", Some(422)),
+            ("alice", "correct horse battery", "", Some(422)),
+            ("alice", "correct horse battery", "A\nB", Some(422)),
+            ("alice", "correct horse battery", &long[..49], Some(422)),
+            ("alice", "fourteen chars", "Alice", Some(400)),
+            ("alice", "", "Alice", Some(400)),
+            ("alice", &long, "Alice", Some(400)),
+            ("alice", "correct horse\nbattery", "Alice", Some(400)),
+        ] {
+            let wish = Wish {
+                username: username.into(),
+                password: password.into(),
+                nickname: nickname.into(),
+            };
+            let status = FirstAccount::new(wish, 15).err().map(|problem| problem.status.as_u16());
+            assert_eq!(status, refused, "{username:?} {password:?} {nickname:?}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! A name and a password for a token.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use serde_json::{Value, json};
+
+use crate::jid::Jid;
+use crate::log;
+use crate::pod::{self, Pod};
+use crate::problem::Problem;
+use crate::secret::Secret;
+use crate::throttle::Who;
+use crate::token::{self, Digest, Token};
+
+pub(super) async fn login(
+    State(pod): State<Arc<Pod>>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Problem> {
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let basic = header.and_then(token::basic).ok_or_else(Problem::unauthorized)?;
+    let (name, password) = basic;
+    let jid = Jid::parse(&name).map_err(|_| Problem::unauthorized())?;
+    let mut who = vec![Who::Name(jid.to_string())];
+    who.extend(address(&headers).map(Who::Address));
+    check(&pod, &jid, &password, who).await?;
+    let token = token::make().map_err(|error| {
+        log::error(format_args!("cannot make a token: {error}"));
+        Problem::internal()
+    })?;
+    let created = pod::now();
+    let expires = created.saturating_add(pod.config.token_ttl.as_secs());
+    pod.log_in(Digest::of(&token), Token { jid: jid.to_string(), created, expires }).await?;
+    Ok(Json(json!({ "token": token.expose() })))
+}
+
+/// Is it a member's, with this password?
+async fn check(pod: &Pod, jid: &Jid, password: &Secret, who: Vec<Who>) -> Result<(), Problem> {
+    // One after the other, so that as many at once don't get around the count of failures.
+    let _login = pod.login.lock().await;
+    let allowed = pod.throttle(|throttle| throttle.allows(&who, pod::now()));
+    allowed.map_err(Problem::too_many)?;
+    let connection = pod.connection()?;
+    // Also for names that are nobody's: the Server takes as long for them.
+    let is_right = connection.check_password(jid.domain.as_str(), &jid.local, password);
+    let is_ours = jid.domain == pod.domain;
+    let is_right = is_ours && is_right.await?;
+    let is_member = pod.look(|accounts| accounts.member(&jid.local).is_some())?;
+    if is_right && is_member {
+        return Ok(());
+    }
+    pod.throttle(|throttle| throttle.failed(who, pod::now()));
+    Err(Problem::invalid_credentials())
+}
+
+/// Where they are, by the front's word: what a client wrote into the header stands before that.
+fn address(headers: &HeaderMap) -> Option<String> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let last = text("x-forwarded-for").and_then(|all| all.rsplit(',').next());
+    let address = text("x-real-ip").or(last)?.trim();
+    (1..=64).contains(&address.len()).then(|| address.to_owned())
+}

@@ -1,0 +1,179 @@
+//! The database: what the Server has no place for. It is read once, at start, and kept in memory by
+//! its owners; from then on only written, by one thread.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+
+use rusqlite::{Connection, ErrorCode, Transaction, params};
+use tokio::sync::oneshot;
+
+use crate::token::{Digest, Token};
+use crate::workspace::Workspace;
+
+mod schema;
+
+/// The database's name in the folder of data.
+const FILE: &str = "pod.sqlite";
+
+/// Hands writes to the thread that does them.
+#[derive(Debug, Clone)]
+pub struct Store {
+    path: PathBuf,
+    writer: mpsc::Sender<Job>,
+}
+
+/// What was in it at start.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Who is logged in.
+    pub tokens: Vec<(Digest, Token)>,
+    /// The workspace, if it was initialised.
+    pub workspace: Option<Workspace>,
+    /// What members call themselves, by local part, until the Server has a place for it.
+    pub nicknames: Vec<(String, String)>,
+}
+
+/// Why the database can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It can't be opened, or used as it is.
+    #[error("cannot use {0}: {1}")]
+    Open(PathBuf, String),
+    /// It isn't what was written.
+    #[error(
+        "cannot use {0}: it is damaged: {1}\nhint: it is kept as it is: put a backup in its place, \
+         or move it away to start with an empty one (logins and the workspace's name are lost, \
+         accounts and messages are not)"
+    )]
+    Damaged(PathBuf, String),
+    /// Written by a version that knows more.
+    #[error(
+        "cannot use {0}: it was written by a newer version (schema {1}, known is {2})\nhint: \
+         upgrade again"
+    )]
+    Newer(PathBuf, i64, i64),
+    /// A write failed: nothing of it was done.
+    #[error("cannot write {0}: {1}")]
+    Write(PathBuf, String),
+}
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+impl Store {
+    /// Opens the database in `folder`, makes it if it is absent or empty, brings it up to date, and
+    /// reads it. A damaged one is left as it is.
+    pub fn open(folder: &Path) -> Result<(Store, Kept), Error> {
+        let path = folder.join(FILE);
+        let failed = |error: rusqlite::Error| Error::of(&path, &error);
+        let mut connection = Connection::open(&path).map_err(failed)?;
+        schema::prepare(&mut connection, &path)?;
+        let kept = read(&connection).map_err(failed)?;
+        let (writer, jobs) = mpsc::channel::<Job>();
+        let thread = thread::Builder::new().name("database".into());
+        let spawned = thread.spawn(move || jobs.into_iter().for_each(|job| job(&mut connection)));
+        spawned.map_err(|error| Error::Open(path.clone(), error.to_string()))?;
+        Ok((Store { path, writer }, kept))
+    }
+
+    /// Keeps a token, and forgets those that are void.
+    pub async fn keep_token(
+        &self,
+        digest: Digest,
+        token: Token,
+        void: Vec<Digest>,
+    ) -> Result<(), Error> {
+        self.write(move |to| {
+            let row = params![digest.0, token.jid, token.created, token.expires];
+            to.execute("INSERT OR REPLACE INTO token VALUES (?, ?, ?, ?)", row)?;
+            forget(to, &void)
+        })
+        .await
+    }
+
+    /// Forgets tokens.
+    pub async fn forget_tokens(&self, void: Vec<Digest>) -> Result<(), Error> {
+        if void.is_empty() {
+            return Ok(());
+        }
+        self.write(move |to| forget(to, &void)).await
+    }
+
+    /// Keeps the workspace.
+    pub async fn keep_workspace(&self, workspace: Workspace) -> Result<(), Error> {
+        self.write(move |to| {
+            let row = params![workspace.name, workspace.accent_color];
+            to.execute("INSERT OR REPLACE INTO workspace VALUES (1, ?, ?)", row).map(drop)
+        })
+        .await
+    }
+
+    /// Keeps what a member calls themself; `None` forgets it.
+    pub async fn keep_nickname(&self, local: String, name: Option<String>) -> Result<(), Error> {
+        self.write(move |to| match name {
+            Some(name) => to
+                .execute("INSERT OR REPLACE INTO nickname VALUES (?, ?)", params![local, name])
+                .map(drop),
+            None => to.execute("DELETE FROM nickname WHERE localpart = ?", [local]).map(drop),
+        })
+        .await
+    }
+
+    /// One transaction, after all those before it: done, on the disk, when this returns.
+    async fn write(
+        &self,
+        what: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send + 'static,
+    ) -> Result<(), Error> {
+        let (done, is_done) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let result = connection.transaction().and_then(|transaction| {
+                what(&transaction)?;
+                transaction.commit()
+            });
+            // Whoever asked may have gone away: it is written all the same.
+            let _ = done.send(result);
+        });
+        let ended = || Error::Write(self.path.clone(), "its thread has ended".into());
+        self.writer.send(job).map_err(|_| ended())?;
+        let result = is_done.await.map_err(|_| ended())?;
+        result.map_err(|error| Error::Write(self.path.clone(), error.to_string()))
+    }
+}
+
+impl Error {
+    fn of(path: &Path, error: &rusqlite::Error) -> Error {
+        let code = error.sqlite_error_code();
+        match code {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Error::Damaged(path.into(), error.to_string())
+            }
+            _ => Error::Open(path.into(), error.to_string()),
+        }
+    }
+}
+
+fn forget(from: &Transaction<'_>, void: &[Digest]) -> rusqlite::Result<()> {
+    let mut statement = from.prepare("DELETE FROM token WHERE digest = ?")?;
+    void.iter().try_for_each(|digest| statement.execute([digest.0]).map(drop))
+}
+
+fn read(from: &Connection) -> rusqlite::Result<Kept> {
+    let mut tokens = from.prepare("SELECT digest, jid, created, expires FROM token")?;
+    let tokens = tokens.query_map([], |row| {
+        let token = Token { jid: row.get(1)?, created: row.get(2)?, expires: row.get(3)? };
+        Ok((Digest(row.get(0)?), token))
+    })?;
+    let mut workspace = from.prepare("SELECT name, accent_color FROM workspace")?;
+    let mut workspace = workspace
+        .query_map([], |row| Ok(Workspace { name: row.get(0)?, accent_color: row.get(1)? }))?;
+    let mut nicknames = from.prepare("SELECT localpart, nickname FROM nickname")?;
+    let nicknames = nicknames.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(Kept {
+        tokens: tokens.collect::<rusqlite::Result<_>>()?,
+        workspace: workspace.next().transpose()?,
+        nicknames: nicknames.collect::<rusqlite::Result<_>>()?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+use super::*;
+use std::fs;
+
+fn token(jid: &str) -> Token {
+    Token { jid: jid.into(), created: 1, expires: 2 }
+}
+
+async fn fill(store: &Store) {
+    store.keep_token(Digest([1; 32]), token("a@b"), vec![]).await.unwrap();
+    store.keep_token(Digest([2; 32]), token("c@d"), vec![Digest([1; 32])]).await.unwrap();
+    let workspace = Workspace { name: "Acme".into(), accent_color: Some("#1972f5".into()) };
+    store.keep_workspace(Workspace { name: "Old".into(), accent_color: None }).await.unwrap();
+    store.keep_workspace(workspace).await.unwrap();
+    store
+        .keep_nickname("alice".into(), Some("Alice'); DROP TABLE token; --".into()))
+        .await
+        .unwrap();
+    store.keep_nickname("bob".into(), Some("Bob".into())).await.unwrap();
+    store.keep_nickname("bob".into(), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    // The deployment guide makes an empty file beforehand.
+    fs::write(folder.path().join(FILE), "").unwrap();
+    let (store, kept) = Store::open(folder.path()).unwrap();
+    assert_eq!(kept, Kept::default());
+    fill(&store).await;
+    // While it is open still, as after a kill.
+    let (_, kept) = Store::open(folder.path()).unwrap();
+    let workspace = Workspace { name: "Acme".into(), accent_color: Some("#1972f5".into()) };
+    let expected = Kept {
+        tokens: vec![(Digest([2; 32]), token("c@d"))],
+        workspace: Some(workspace),
+        nicknames: vec![("alice".into(), "Alice'); DROP TABLE token; --".into())],
+    };
+    assert_eq!(kept, expected);
+    store.forget_tokens(vec![Digest([2; 32])]).await.unwrap();
+    assert!(Store::open(folder.path()).unwrap().1.tokens.is_empty());
+}
+
+#[tokio::test]
+async fn a_damaged_one_is_told_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE);
+    let (store, _) = Store::open(folder.path()).unwrap();
+    fill(&store).await;
+    drop(store);
+    // All of it in one file, as after a clean end.
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    drop(connection);
+    let sound = fs::read(&path).unwrap();
+    let mut torn = sound.clone();
+    torn[4096..8192].fill(0x5a);
+    for (name, bytes) in [
+        ("no database", b"this is no database, though it has many bytes".repeat(100)),
+        ("its first page torn", [&sound[..50], &[0xff; 50], &sound[100..]].concat()),
+        ("a page lost", torn),
+        ("cut off", sound[..sound.len() - 4096].to_vec()),
+    ] {
+        for wal in ["pod.sqlite-wal", "pod.sqlite-shm"] {
+            let _ = fs::remove_file(folder.path().join(wal));
+        }
+        fs::write(&path, &bytes).unwrap();
+        let error = Store::open(folder.path()).expect_err(name);
+        assert!(matches!(error, Error::Damaged(..)), "{name}: {error}");
+        let said = error.to_string();
+        assert!(
+            said.contains("pod.sqlite: it is damaged: ") && said.contains("\nhint: "),
+            "{said}"
+        );
+        assert!(fs::read(&path).unwrap() == bytes, "{name}: it was changed");
+    }
+}
+
+#[test]
+fn what_cannot_be_used_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let absent = Store::open(&folder.path().join("absent")).unwrap_err();
+    assert!(absent.to_string().starts_with("cannot use "), "{absent}");
+    let connection = Connection::open(folder.path().join(FILE)).unwrap();
+    connection.execute_batch("PRAGMA user_version = 7; CREATE TABLE later (a)").unwrap();
+    let newer = Store::open(folder.path()).unwrap_err();
+    assert!(newer.to_string().contains("newer version (schema 7, known is 1)"), "{newer}");
+}
+
+#[tokio::test]
+async fn a_write_that_fails_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(folder.path()).unwrap();
+    let failed = store.write(|to| to.execute("INSERT INTO nowhere VALUES (1)", []).map(drop)).await;
+    assert!(failed.unwrap_err().to_string().starts_with("cannot write "));
+    store.keep_nickname("a".into(), Some("A".into())).await.unwrap();
+}
