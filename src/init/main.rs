@@ -18,6 +18,7 @@ mod dhcp;
 mod end;
 mod event_loop;
 mod failure;
+mod gate;
 mod initrd;
 mod jail;
 mod journal;
