@@ -13,6 +13,7 @@
 mod cgroup;
 mod clock;
 mod control;
+mod credentials;
 mod data;
 mod dhcp;
 mod end;
@@ -36,6 +37,7 @@ mod notify;
 mod output;
 mod power_button;
 mod probe;
+mod prove;
 mod pulse;
 mod random;
 mod root;
@@ -66,6 +68,7 @@ fn main() {
         ["dhcp", interface] => dhcp::child::run(interface),
         ["time", floor] => time::child::run(floor),
         ["control", request] => control::client::run(request),
+        ["prove"] => prove::run(),
         _ => {
             eprintln!("stele-init is PID 1 of an appliance; nobody else runs it");
             std::process::exit(2)
