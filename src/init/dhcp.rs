@@ -14,30 +14,15 @@ pub mod client;
 pub mod message;
 pub mod report;
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use appliance::boot::{DHCP_USER, INIT_PROGRAM};
-use appliance::service::{Kind, Limits, Memory, Millis, Ready, Service, User};
+use appliance::boot::DHCP_USER;
+use appliance::service::Service;
 
 use crate::sys::Instruction;
 
-/// The child as a service, so that it is supervised like any other.
+/// The child that asks on this interface.
 pub fn service(interface: &str) -> Service {
-    Service {
-        name: format!("dhcp-{interface}"),
-        run: vec![INIT_PROGRAM.into(), "dhcp".into(), interface.into()],
-        user: User { name: "stele-dhcp".into(), uid: DHCP_USER, gid: DHCP_USER, home: "/".into() },
-        env: BTreeMap::new(),
-        after: vec![],
-        kind: Kind::Daemon { ready: Ready::Started, ready_within: Millis(10_000) },
-        alive: None,
-        runtime: vec![],
-        grants: BTreeMap::new(),
-        control: BTreeSet::new(),
-        limits: Limits { memory: Memory::Bytes(16 << 20), pids: 2, cpu_weight: 100 },
-        open_files: 16,
-        stop_within: Millis(1_000),
-    }
+    let name = format!("dhcp-{interface}");
+    crate::child::service(&name, &["dhcp", interface], "stele-dhcp", DHCP_USER)
 }
 
 /// What of all packets the child's socket sees: UDP to port 68, in one piece. (Jumps count from the

@@ -11,6 +11,7 @@
 )]
 
 mod cgroup;
+mod child;
 mod clock;
 mod control;
 mod credentials;

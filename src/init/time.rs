@@ -19,35 +19,19 @@ pub mod keeper;
 pub mod message;
 pub mod report;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::OwnedFd;
 
-use appliance::boot::{INIT_PROGRAM, TIME_USER};
-use appliance::service::{Kind, Limits, Memory, Millis, Ready, Service, User};
+use appliance::boot::TIME_USER;
+use appliance::service::Service;
 
 /// Where time servers listen.
 const PORT: u16 = 123;
 
-/// The child as a service, so that it is supervised like any other. `floor`: no date is earlier, in
-/// seconds since 1970.
+/// The child that asks. `floor`: no date is earlier, in seconds since 1970.
 pub fn service(floor: u64) -> Service {
-    Service {
-        name: "time".into(),
-        run: vec![INIT_PROGRAM.into(), "time".into(), floor.to_string()],
-        user: User { name: "stele-time".into(), uid: TIME_USER, gid: TIME_USER, home: "/".into() },
-        env: BTreeMap::new(),
-        after: vec![],
-        kind: Kind::Daemon { ready: Ready::Started, ready_within: Millis(10_000) },
-        alive: None,
-        runtime: vec![],
-        grants: BTreeMap::new(),
-        control: BTreeSet::new(),
-        limits: Limits { memory: Memory::Bytes(16 << 20), pids: 2, cpu_weight: 100 },
-        open_files: 16,
-        stop_within: Millis(1_000),
-    }
+    crate::child::service("time", &["time", &floor.to_string()], "stele-time", TIME_USER)
 }
 
 /// What the child gets as its standard input: it can speak to this server and to nobody else.

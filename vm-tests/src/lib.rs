@@ -18,7 +18,7 @@
 //! | `STELE_PYTHON` | Debian's Python, which needs `python3-slixmpp` |
 //!
 //! There is one way to wait, [`watch::Watch::wait`]: it names what it waits for, and ends at once
-//! when that cannot come any more. Stories are in `tests/`; what fails leaves a folder below
+//! when that cannot come any more. Stories are in `tests/stories/`; what fails leaves a folder below
 //! `target/vm-evidence` with the console, the disk and a script that starts the same machine.
 
 pub mod client;

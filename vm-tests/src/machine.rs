@@ -19,7 +19,7 @@ const FIRMWARE_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 const QEMU: &str = "qemu-system-x86_64";
 /// Never KVM: what tests see must not depend on where they run. Without cx16, since QEMU 7.2 now
 /// and then breaks a 6.12 guest with it.
-const ALWAYS: [&str; 11] = [
+const ALWAYS: [&str; 12] = [
     "-accel",
     "tcg",
     "-cpu",
@@ -28,6 +28,7 @@ const ALWAYS: [&str; 11] = [
     "q35",
     "-nodefaults",
     "-no-user-config",
+    "-no-reboot",
     "-display",
     "none",
     "-device",
@@ -74,8 +75,6 @@ pub struct Machine {
     network: Network,
     /// What the clock with the battery says at the start.
     clock: Option<&'static str>,
-    /// Does a machine that restarts start anew, or end?
-    restarts: bool,
     trace_reads: bool,
     log_writes: bool,
     /// Trouble that the story causes itself.
@@ -107,7 +106,6 @@ impl Machine {
             flips: vec![],
             network: Network::Qemus,
             clock: None,
-            restarts: false,
             trace_reads: false,
             log_writes: false,
             expected: vec![],
@@ -145,11 +143,6 @@ impl Machine {
     /// The clock with the battery starts at this date: `1970-01-01T00:00:00`.
     pub fn clock(self, date: &'static str) -> Machine {
         Machine { clock: Some(date), ..self }
-    }
-
-    /// When it restarts it starts anew, as a real one does; else it ends then.
-    pub fn restarts(self) -> Machine {
-        Machine { restarts: true, ..self }
     }
 
     /// With a second disk that holds the same.
@@ -207,9 +200,6 @@ impl Machine {
         match &self.boot {
             Boot::Direct(files) => direct(&mut command, files, folder)?,
             Boot::Firmware => firmware(&mut command, folder)?,
-        }
-        if !self.restarts {
-            command.arg("-no-reboot");
         }
         if let Some(date) = self.clock {
             command.args(["-rtc", &format!("base={date}")]);

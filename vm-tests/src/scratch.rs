@@ -1,14 +1,16 @@
-//! Where the harness works: folders below cargo's target folder, and the lock that lets one VM run
-//! at a time.
+//! Where the harness works: folders below cargo's target folder, and the locks that let no more VMs
+//! run at a time than this host has processors for.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::env;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -48,11 +50,16 @@ pub fn lock(name: &str) -> Result<Held> {
     Ok(Held(file))
 }
 
+/// So many VMs run at a time, at most: each keeps a processor busy. More would disturb one another.
+const SEATS: usize = 2;
+/// How long until all seats are looked at again.
+const AGAIN: Duration = Duration::from_millis(100);
+
 thread_local! {
     static HAS_TURN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The right to run a VM: there is one, for all tests of all processes.
+/// The right to run a VM: a seat, of those for all tests of all processes.
 #[derive(Debug)]
 pub struct Turn(#[allow(dead_code)] Held);
 
@@ -60,11 +67,26 @@ impl Turn {
     /// Waits for it.
     pub fn take() -> Result<Turn> {
         if HAS_TURN.get() {
-            bail!("cannot start a second VM beside the first: one runs at a time");
+            bail!("cannot start a second VM beside the first: a test has one at a time");
         }
-        let held = lock("turn")?;
-        HAS_TURN.set(true);
-        Ok(Turn(held))
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        let folder = folder("vm-locks")?;
+        loop {
+            for seat in 0..processors.min(SEATS) {
+                let path = folder.join(format!("seat-{seat}"));
+                let context = || format!("cannot lock {}", path.display());
+                let file = File::create(&path).with_context(context)?;
+                match file.try_lock() {
+                    Ok(()) => {
+                        HAS_TURN.set(true);
+                        return Ok(Turn(Held(file)));
+                    }
+                    Err(TryLockError::WouldBlock) => {}
+                    Err(TryLockError::Error(error)) => return Err(error).with_context(context),
+                }
+            }
+            thread::sleep(AGAIN);
+        }
     }
 }
 
@@ -118,7 +140,7 @@ mod tests {
     fn one_thread_cannot_wait_for_itself() {
         let turn = Turn::take().unwrap();
         let error = Turn::take().unwrap_err().to_string();
-        assert!(error.contains("one runs at a time"), "{error}");
+        assert!(error.contains("one at a time"), "{error}");
         drop(turn);
         drop(Turn::take().unwrap());
     }

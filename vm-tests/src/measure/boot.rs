@@ -3,8 +3,9 @@
 use serde::Serialize;
 use vm_tests::BOOT;
 use vm_tests::console::Line;
+use vm_tests::disk::Kept;
 use vm_tests::images::Image;
-use vm_tests::machine::Machine;
+use vm_tests::machine::{DISK, Machine};
 
 use crate::{Took, median};
 
@@ -21,7 +22,7 @@ const PHASES: [(&str, &str); 6] = [
 /// A way to boot.
 #[derive(Debug, Serialize)]
 pub struct Boot {
-    /// `direct` or `firmware`.
+    /// `direct` or `firmware`, from a disk that has been used; `first` is direct, from a fresh one.
     pub way: &'static str,
     /// Until the stream reply: the median.
     pub reply: Took,
@@ -45,12 +46,18 @@ pub struct Phase {
 /// Boots so many times each way.
 pub fn measure(image: &Image, runs: usize) -> Vec<Boot> {
     type Way = (&'static str, fn(&Image) -> Machine);
-    let ways: [Way; 2] = [("direct", Machine::direct), ("firmware", Machine::firmware)];
+    let ways: [Way; 3] =
+        [("first", Machine::direct), ("direct", Machine::direct), ("firmware", Machine::firmware)];
+    let (fresh, used) = (Kept::of(image, DISK), Kept::of(image, DISK));
+    let vm = Machine::direct(image).on(&used).start();
+    vm.stream_reply("prose.local", BOOT);
+    vm.power_off(BOOT);
     ways.into_iter()
         .map(|(way, machine)| {
             let boots = (0..runs).map(|run| {
                 eprintln!("boot, {way}: run {} of {runs}", run + 1);
-                once(machine(image))
+                let disk = if way == "first" { fresh.fork() } else { used.fork() };
+                once(machine(image).on(&disk))
             });
             summary(way, boots.collect())
         })

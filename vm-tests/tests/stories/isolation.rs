@@ -19,10 +19,7 @@ fn the_servers_data_is_nowhere_in_another_services_namespace() {
         let nothing_but_a_grant = |granted| if is_granted { granted } else { "nothing" };
         let no_file = "No such file or directory";
         for (what, expected) in [
-            (
-                "/var/lib/prosody",
-                nothing_but_a_grant("prose%2elocal self-signed.crt self-signed.key"),
-            ),
+            ("/var/lib/prosody", nothing_but_a_grant("self-signed.crt self-signed.key")),
             ("/etc/prosody", "nothing"),
             ("/etc/prose", "nothing"),
             ("/run", "net"),
@@ -40,7 +37,9 @@ fn the_servers_data_is_nowhere_in_another_services_namespace() {
             ("keep something in /tmp", no_file),
             ("write in /tmp", "done"),
         ] {
-            assert_eq!(of(what), expected, "{name}: {what}");
+            // What the Server itself has made there by then is its own affair.
+            let found = of(what).replace("prose%2elocal ", "");
+            assert_eq!(found, expected, "{name}: {what}");
         }
     }
     // Who lives there is not impressed.

@@ -1,0 +1,17 @@
+//! The stories: what the appliance does when this or that happens to it. One program, so that as many
+//! of them run at a time as there are seats for machines.
+
+mod boot;
+mod client;
+mod clock;
+mod control;
+mod data;
+mod harness;
+mod isolation;
+mod network;
+mod never_frozen;
+mod power_cuts;
+mod root;
+mod run;
+mod supervision;
+mod verity;
