@@ -214,8 +214,11 @@ pub struct ServiceEntry {
     /// Volumes, and other services' runtime directories, that it sees: `{ "/var/lib/x" = "rw" }`.
     #[serde(default)]
     pub grants: BTreeMap<AbsolutePath, Access>,
+    /// What it may ask of stele-init: `["state", "logs"]`.
     #[serde(default)]
     pub control: BTreeSet<VerbName>,
+    /// Its part in the bootstrap: `server` or `api`.
+    pub gate: Option<Side>,
     /// How much of the machine it may take.
     #[serde(default)]
     pub limits: LimitsEntry,

@@ -8,10 +8,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::{Path, PathBuf};
 
+use appliance::secret::Secret;
 use appliance::service::Service;
 
 use crate::failure::{Failure, OrCannot as _};
-use crate::gate::Secret;
 use crate::keep;
 use crate::random;
 
@@ -36,15 +36,15 @@ pub struct Credentials {
     gid: u32,
 }
 
-/// The folder of this service, seen from init.
-pub fn folder_of(service: &Service) -> PathBuf {
-    Path::new(ALL).join(&service.name)
+/// The folder of the service of this name, seen from init.
+pub fn folder_of(service: &str) -> PathBuf {
+    Path::new(ALL).join(service)
 }
 
 impl Credentials {
     /// Makes the folder, which is empty.
     pub fn make(service: &Service) -> Result<Credentials, Failure> {
-        let folder = folder_of(service);
+        let folder = folder_of(&service.name);
         let what = format_args!("make a place for the secrets of {}", service.name);
         DirBuilder::new().recursive(true).mode(0o700).create(ALL).or_cannot(what)?;
         DirBuilder::new().mode(0o500).create(&folder).or_cannot(what)?;
@@ -82,8 +82,7 @@ pub fn bootstrap() -> Result<Secret, Failure> {
         Ok(_) => fs::read_to_string(ENVIRONMENT).or_cannot(what)?,
     };
     match variable(&text, VARIABLE) {
-        Some(value) => Secret::new(value.to_owned())
-            .ok_or("it is empty, too long or has control characters")
+        Some(value) => Secret::try_from(value.to_owned())
             .or_cannot(format_args!("use {VARIABLE} of {ENVIRONMENT}")),
         None => fresh(),
     }
@@ -91,8 +90,8 @@ pub fn bootstrap() -> Result<Secret, Failure> {
 
 /// A strong one.
 fn fresh() -> Result<Secret, Failure> {
-    let text = random::bytes(STRENGTH)?.iter().map(|byte| format!("{byte:02x}")).collect();
-    Secret::new(text).ok_or("it is no text").or_cannot("make a secret")
+    let text: String = random::bytes(STRENGTH)?.iter().map(|byte| format!("{byte:02x}")).collect();
+    Secret::try_from(text).or_cannot("make a secret")
 }
 
 /// The last value of a variable in lines `NAME=value`, as Docker's env files have them: without

@@ -19,14 +19,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use appliance::secret::Secret;
+
 /// The wait before what failed is tried again; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The longest such wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-
-/// A password. It shows nowhere.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
 
 /// One start of the Server: another number each time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,26 +233,6 @@ impl Gate {
         self.current = Some(secret.clone());
         // What is given first: should anything be started anew in between, it finds the secret.
         vec![Effect::GiveCurrent(secret), Effect::GivePending(None), Effect::Open]
-    }
-}
-
-impl Secret {
-    /// Takes a text that can be a password: not empty, bounded, without control characters.
-    pub fn new(text: String) -> Option<Secret> {
-        const LONGEST: usize = 1024;
-        let is_fine = !text.is_empty() && text.len() <= LONGEST;
-        (is_fine && !text.chars().any(char::is_control)).then_some(Secret(text))
-    }
-
-    /// Its text, for whoever may have it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(a secret)")
     }
 }
 

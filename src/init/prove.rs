@@ -9,12 +9,19 @@
 //! The child speaks just enough HTTP (RFC 9112) over loopback to read the status of an answer; PID 1
 //! never reads what a server says.
 
-use std::io::{self, Read as _, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use appliance::boot::PROVE_USER;
+use appliance::secret::Secret;
+use appliance::service::{Kind, Millis, Service};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
+use crate::child;
 use crate::failure::{Failure, OrCannot as _};
 use crate::gate::Verdict;
 
@@ -29,13 +36,30 @@ const WITHIN: Duration = Duration::from_secs(5);
 const LONGEST: usize = 256;
 
 /// What the child is given.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Question {
     /// What must be refused.
-    pub old: String,
+    pub old: Secret,
     /// What must be accepted.
-    pub new: String,
+    pub new: Secret,
+}
+
+/// The child.
+pub fn service() -> Service {
+    let service = child::service("prove", &["prove"], "stele-prove", PROVE_USER);
+    let within = Millis(4 * WITHIN.as_millis() as u64);
+    Service { kind: Kind::Task { creates: None, done_within: within }, ..service }
+}
+
+/// What the child gets as its standard input: a file in memory, without a name.
+pub fn input(question: &Question) -> Result<OwnedFd, Failure> {
+    let what = "hand over the secrets";
+    let file = memfd_create("question", MFdFlags::MFD_CLOEXEC).or_cannot(what)?;
+    let mut file = File::from(file);
+    let text = serde_json::to_vec(question).or_cannot(what)?;
+    file.write_all(&text).and_then(|()| file.rewind()).or_cannot(what)?;
+    Ok(file.into())
 }
 
 /// Runs to its end.
@@ -53,9 +77,9 @@ fn prove() -> Result<Verdict, Failure> {
     let mut text = String::new();
     io::stdin().take(8192).read_to_string(&mut text).or_cannot("read the secrets")?;
     let question: Question = serde_json::from_str(&text).or_cannot("understand the secrets")?;
-    let ask = |secret: &str| {
+    let ask = |secret: &Secret| {
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
-        ask(server, secret).unwrap_or(None)
+        ask(server, secret.reveal()).unwrap_or(None)
     };
     // The old one first: who accepts both is found out.
     Ok(judge(ask(&question.old), ask(&question.new)))
