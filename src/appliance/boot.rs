@@ -22,6 +22,9 @@ pub const ROOT_MODULES: &str = "/usr/lib/stele/modules";
 pub const DHCP_USER: u32 = 990;
 /// The same of the child that asks time servers.
 pub const TIME_USER: u32 = 991;
+/// The user (and group) that the child of `stele-init` runs as that proves the change of the bootstrap
+/// secret.
+pub const PROVE_USER: u32 = 992;
 
 /// The initrd's file: what must be loaded to see the disk, and which root is the only one to open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,6 +7,8 @@
 //! {"version":1,"verb":{"logs":{"service":"prosody","lines":100}}}  → {"logs":["…","…"]}
 //! {"version":1,"verb":{"restart":{"service":"prosody"}}}           → "accepted"
 //! {"version":1,"verb":"reboot"}, {"version":1,"verb":"power_off"}  → "accepted"
+//! {"version":1,"verb":{"rotation_pending":{"secret":"…"}}}        → "accepted"
+//! {"version":1,"verb":"rotation_done"}                            → "accepted"
 //! ```
 //!
 //! What isn't granted is answered by `{"refused":…}`, a [`Refusal`], and the connection is closed.
@@ -14,6 +16,8 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::secret::Secret;
 
 /// Where the socket is. A service sees it only if it is granted a verb.
 pub const CONTROL_SOCKET: &str = "/run/stele/control.sock";
@@ -56,6 +60,14 @@ pub enum Verb {
     Reboot,
     /// End orderly and go off.
     PowerOff,
+    /// The bootstrap secret is about to be changed to this one: it is kept, should the caller end
+    /// meanwhile.
+    RotationPending {
+        /// The new one.
+        secret: Secret,
+    },
+    /// It has been changed: [`Reply::Accepted`] before that is proved.
+    RotationDone,
 }
 
 /// A [`Verb`] without what it takes: what a service is granted.
@@ -74,6 +86,8 @@ pub enum VerbName {
     Reboot,
     /// [`Verb::PowerOff`]
     PowerOff,
+    /// [`Verb::RotationPending`] and [`Verb::RotationDone`]
+    Rotation,
 }
 
 impl Verb {
@@ -86,6 +100,7 @@ impl Verb {
             Verb::Restart { .. } => VerbName::Restart,
             Verb::Reboot => VerbName::Reboot,
             Verb::PowerOff => VerbName::PowerOff,
+            Verb::RotationPending { .. } | Verb::RotationDone => VerbName::Rotation,
         }
     }
 }
@@ -125,6 +140,8 @@ pub enum Refusal {
     NotStarted(String),
     /// The machine is about to end; nothing is started any more.
     Ending,
+    /// This appliance has no gate.
+    NoGate,
 }
 
 /// The whole machine.
@@ -147,8 +164,22 @@ pub struct Machine {
     pub clock: ClockState,
     /// How much memory it has, and takes.
     pub memory: Memory,
+    /// Where the bootstrap gate is, if there is one.
+    pub gate: Option<GateState>,
     /// Why the boot before this one ended, if that wasn't orderly.
     pub last_failure: Option<LastFailure>,
+}
+
+/// The bootstrap gate: the network is down until it is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateState {
+    /// Is it?
+    pub is_open: bool,
+    /// What it waits for.
+    pub step: String,
+    /// What went wrong last, if something did.
+    pub trouble: Option<String>,
 }
 
 /// Memory by the kernel's count (`/proc/meminfo`), in bytes.

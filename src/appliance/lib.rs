@@ -7,6 +7,7 @@ pub mod boot;
 pub mod control;
 pub mod gpt;
 pub mod hash;
+pub mod secret;
 pub mod seed;
 pub mod service;
 pub mod settings;

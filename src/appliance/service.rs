@@ -38,6 +38,9 @@ pub struct Service {
     /// What it may ask of `stele-init`.
     #[serde(default)]
     pub control: BTreeSet<VerbName>,
+    /// Its part in the bootstrap, if it has one.
+    #[serde(default)]
+    pub gate: Option<Side>,
     /// How much of the machine it may take.
     #[serde(default)]
     pub limits: Limits,
@@ -59,6 +62,17 @@ pub struct User {
     pub gid: u32,
     /// Its home directory, the service's working directory.
     pub home: String,
+}
+
+/// Who shares the bootstrap secret. The network stays down until the one has changed it at the
+/// other, and that has been proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The Server, which starts with it: the file `secret` of its `CREDENTIALS_DIRECTORY`.
+    Server,
+    /// The Pod API, which changes it: the files `bootstrap`, `pending` and `current`.
+    Api,
 }
 
 /// What a service may do with a directory.
@@ -208,6 +222,7 @@ mod tests {
             runtime: vec![],
             grants: [("/var/lib/a".into(), Access::Write)].into(),
             control: BTreeSet::new(),
+            gate: None,
             limits: Limits::default(),
             open_files: 1024,
             stop_within: Millis(1),

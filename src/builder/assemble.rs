@@ -221,7 +221,11 @@ fn add_accounts(tree: &mut Tree, plan: &Plan) -> Result<()> {
         .map(|(name, account)| (name.as_str(), account.comment.as_str()))
         .collect();
     // stele-init's own children, which speak to the network in its place.
-    let own = [("stele-dhcp", boot::DHCP_USER), ("stele-time", boot::TIME_USER)];
+    let own = [
+        ("stele-dhcp", boot::DHCP_USER),
+        ("stele-time", boot::TIME_USER),
+        ("stele-prove", boot::PROVE_USER),
+    ];
     let own = own.map(|(name, uid)| {
         let (name, home) = (name.into(), "/nonexistent".into());
         User { name, uid, gid: uid, home }

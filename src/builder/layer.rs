@@ -218,6 +218,8 @@ pub struct ServiceEntry {
     /// What it may ask of stele-init: `["state", "logs"]`.
     #[serde(default)]
     pub control: BTreeSet<VerbName>,
+    /// Its part in the bootstrap: `server` or `api`.
+    pub gate: Option<Side>,
     /// How much of the machine it may take.
     #[serde(default)]
     pub limits: LimitsEntry,

@@ -20,6 +20,7 @@ pub fn service(name: &str, arguments: &[&str], user: &str, uid: u32) -> Service 
         runtime: vec![],
         grants: BTreeMap::new(),
         control: BTreeSet::new(),
+        gate: None,
         limits: Limits { memory: Memory::Bytes(16 << 20), pids: 2, cpu_weight: 100 },
         open_files: 16,
         stop_within: Millis(1_000),

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use appliance::control::{LONGEST, Machine, Phase, Refusal, Reply, Request, Verb, VerbName};
 
 use crate::end::End;
+use crate::gate;
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub enum Effect {
     Restart(String),
     /// End the machine.
     End(End),
+    /// The gate has to know this.
+    Gate(gate::Event),
 }
 
 /// Where what services, the kernel and init print is kept.
@@ -84,6 +87,13 @@ pub fn answer(
         Verb::Restart { service } => restart(service, machine).map(accepted),
         Verb::Reboot => Ok(accepted(Effect::End(End::Reboot))),
         Verb::PowerOff => Ok(accepted(Effect::End(End::PowerOff))),
+        Verb::RotationPending { .. } | Verb::RotationDone if machine.gate.is_none() => {
+            Err(Refusal::NoGate)
+        }
+        Verb::RotationPending { secret } => {
+            Ok(accepted(Effect::Gate(gate::Event::Pending(secret))))
+        }
+        Verb::RotationDone => Ok(accepted(Effect::Gate(gate::Event::Done))),
     };
     granted.unwrap_or_else(|refusal| (Reply::Refused(refusal), None))
 }

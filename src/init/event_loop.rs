@@ -2,6 +2,7 @@
 //!
 //! Nothing in here waits for anything but [`EventLoop::wait`], and that has a deadline.
 
+mod gate;
 mod happenings;
 mod network;
 mod orders;
@@ -20,6 +21,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use self::gate::Bootstrap;
 use crate::clock::{self, Moment};
 use crate::control::socket::{Door, Key};
 use crate::end::{self, End};
@@ -59,6 +61,8 @@ pub struct EventLoop {
     door: Option<Door>,
     /// How often those who may not ask are mentioned.
     strangers: Throttle,
+    /// The gate, if there is one.
+    bootstrap: Option<Bootstrap>,
     network: Network,
     is_network_ready: bool,
     /// The DHCP child of an interface, by its name.
@@ -112,6 +116,7 @@ impl EventLoop {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&end::signals(), flags).or_cannot("read signals")?;
         let Appliance { name, version, services, .. } = appliance;
+        let bootstrap = Bootstrap::of(&services)?;
         let mut this = EventLoop {
             name,
             version,
@@ -121,6 +126,7 @@ impl EventLoop {
             callers: services.iter().map(|of| (of.user.uid, of.control.clone())).collect(),
             door: open_door(),
             strangers: Throttle::default(),
+            bootstrap,
             network,
             is_network_ready: false,
             dhcp: BTreeMap::new(),
@@ -137,6 +143,9 @@ impl EventLoop {
         };
         for service in services {
             this.add(Worker::new(service)?);
+        }
+        if this.bootstrap.is_none() {
+            this.network.open()?;
         }
         Ok(this)
     }
@@ -248,6 +257,7 @@ impl EventLoop {
         let others = [
             (!self.is_network_ready).then(|| self.network.deadline()),
             self.network.next_end(),
+            self.bootstrap.as_ref().and_then(Bootstrap::deadline),
             self.door.as_ref().and_then(|door| door.deadline(now)),
             self.end.map(|leaving| leaving.by),
             watchdog::is_armed().then_some(self.feed_at),
@@ -292,6 +302,7 @@ impl EventLoop {
         let now = clock::now();
         self.hourly.on_time(now);
         self.on_leases(now);
+        self.on_gate_time(now);
         if let Some(door) = &mut self.door {
             door.on_time(now);
         }

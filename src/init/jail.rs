@@ -25,6 +25,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{chdir, mkdir, pivot_root};
 
+use crate::credentials;
 use crate::failure::{Failure, OrCannot as _};
 use crate::mounts::make_folder;
 use crate::network;
@@ -184,6 +185,11 @@ fn plan(service: &Service) -> Result<Vec<Deed>, std::ffi::NulError> {
     plan.fresh("tmpfs", "tmp", SCRATCH)?;
     plan.fresh("tmpfs", "run", RUN)?;
     plan.folder_of(network::resolver::FOLDER, READ_ONLY)?;
+    if service.gate.is_some() {
+        plan.0.push(Deed::Folder(CString::new(inside(credentials::FOLDER))?));
+        let folder = credentials::folder_of(&service.name);
+        plan.bind(&folder.to_string_lossy(), inside(credentials::FOLDER), READ_ONLY)?;
+    }
     if let Some(folder) = notify::folder_of(service) {
         plan.0.push(Deed::Folder(CString::new("run/notify")?));
         plan.bind(&folder, "run/notify", READ_ONLY)?;

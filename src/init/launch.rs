@@ -27,6 +27,7 @@ use nix::unistd::{
     setresuid, setsid, write,
 };
 
+use crate::credentials;
 use crate::failure::{Failure, OrCannot as _};
 use crate::jail::Jail;
 use crate::notify;
@@ -217,7 +218,8 @@ fn environment(service: &Service) -> Vec<String> {
         ("TZ", "UTC"),
     ];
     let notify = notify::folder_of(service).map(|_| ("NOTIFY_SOCKET", notify::SOCKET));
-    let base = base.into_iter().chain(notify);
+    let credentials = service.gate.map(|_| ("CREDENTIALS_DIRECTORY", credentials::FOLDER));
+    let base = base.into_iter().chain(notify).chain(credentials);
     let base = base.filter(|(name, _)| !service.env.contains_key(*name));
     let own = service.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     base.chain(own).map(|(name, value)| format!("{name}={value}")).collect()

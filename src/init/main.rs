@@ -14,11 +14,13 @@ mod cgroup;
 mod child;
 mod clock;
 mod control;
+mod credentials;
 mod data;
 mod dhcp;
 mod end;
 mod event_loop;
 mod failure;
+mod gate;
 mod initrd;
 mod jail;
 mod journal;
@@ -36,6 +38,7 @@ mod notify;
 mod output;
 mod power_button;
 mod probe;
+mod prove;
 mod pulse;
 mod random;
 mod root;
@@ -66,6 +69,7 @@ fn main() {
         ["dhcp", interface] => dhcp::child::run(interface),
         ["time", floor] => time::child::run(floor),
         ["control", request] => control::client::run(request),
+        ["prove"] => prove::run(),
         _ => {
             eprintln!("stele-init is PID 1 of an appliance; nobody else runs it");
             std::process::exit(2)

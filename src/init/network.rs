@@ -53,6 +53,8 @@ pub struct Network {
     leases: BTreeMap<u32, Held>,
     /// The list of links is complete.
     is_listed: bool,
+    /// May anybody outside be spoken to?
+    is_open: bool,
     give_up: Moment,
 }
 
@@ -64,15 +66,26 @@ struct Held {
 }
 
 impl Network {
-    /// Switches the loopback on, and asks for a list of links.
+    /// Switches the loopback on, and nothing else until it is opened.
     pub fn new() -> Result<Network, Failure> {
-        let (news, requests) = (route_socket(LINKS)?, route_socket(0)?);
-        let give_up = clock::now() + READY_WITHIN;
-        let (links, leases) = (BTreeMap::new(), BTreeMap::new());
-        let network = Network { news, requests, links, leases, is_listed: false, give_up };
+        let network = Network {
+            news: route_socket(LINKS)?,
+            requests: route_socket(0)?,
+            links: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            is_listed: false,
+            is_open: false,
+            give_up: Moment::MAX,
+        };
         network.request(&netlink::switch_on("lo")).or_cannot("switch on lo")?;
-        network.list().or_cannot("list the network's links")?;
         Ok(network)
+    }
+
+    /// From here on every interface is switched on that there is, or will be. One way.
+    pub fn open(&mut self) -> Result<(), Failure> {
+        self.is_open = true;
+        self.give_up = clock::now() + READY_WITHIN;
+        self.list().or_cannot("list the network's links")
     }
 
     /// When, at the latest, what waits for the network shall start.
@@ -124,6 +137,7 @@ impl Network {
 
     fn on(&mut self, news: News) -> Option<Wish> {
         match news {
+            News::Link(_) if !self.is_open => None,
             News::Link(link) => self.on_link(link),
             News::Gone(index) => {
                 let link = self.links.remove(&index)?;

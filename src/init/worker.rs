@@ -17,6 +17,7 @@ use crate::cgroup::Cgroup;
 use crate::clock::{self, Moment};
 use crate::dhcp;
 use crate::failure::{Failure, OrCannot as _};
+use crate::gate::Generation;
 use crate::journal::Journal;
 use crate::launch::{Launch, Streams};
 use crate::lifecycle::Policy;
@@ -24,8 +25,9 @@ use crate::log::{self, Priority, error, warning};
 use crate::mounts::make_folder;
 use crate::notify::Notices;
 use crate::output::{Output, Throttle, Verdict};
+use crate::prove::Question;
 use crate::pulse::Pulse;
-use crate::{probe, sys, time};
+use crate::{probe, prove, sys, time};
 
 /// One service's.
 #[derive(Debug)]
@@ -57,20 +59,24 @@ struct Process {
     handle: OwnedFd,
 }
 
-/// What a child of init's own has besides: a socket as its input, and somebody who listens.
+/// What a child of init's own has besides: an input of its own, and somebody who listens.
 #[derive(Debug)]
 struct Child {
-    socket: Socket,
+    input: Input,
     reports: Output,
+    /// Of one that proves.
+    question: Option<Question>,
 }
 
-/// What a child of init's own is given to speak to the network.
+/// What a child of init's own is given as its standard input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Socket {
-    /// To everybody on this interface, of DHCP only.
+pub enum Input {
+    /// A socket: to everybody on this interface, of DHCP only.
     Dhcp(u32),
-    /// To this time server.
+    /// A socket: to this time server.
     Time(Ipv4Addr),
+    /// The secrets to prove, of the Server of this generation.
+    Proof(Generation),
 }
 
 /// What came of [`Worker::start`].
@@ -104,10 +110,10 @@ impl Worker {
     }
 
     /// For a child of init's own.
-    pub fn for_child(service: Service, socket: Socket) -> Result<Worker, Failure> {
+    pub fn for_child(service: Service, input: Input) -> Result<Worker, Failure> {
         let reports = Output::new().or_cannot(format_args!("prepare {}", service.name))?;
         let worker = Worker::new(service)?;
-        Ok(Worker { child: Some(Child { socket, reports }), ..worker })
+        Ok(Worker { child: Some(Child { input, reports, question: None }), ..worker })
     }
 
     /// What all messages call it.
@@ -151,11 +157,15 @@ impl Worker {
         }
         self.make_runtime_folders()?;
         let what = "start it";
-        let input: OwnedFd = match self.child.as_ref().map(|child| child.socket) {
-            Some(Socket::Dhcp(interface)) => {
+        let input: OwnedFd = match self.child.as_ref().map(|child| child.input) {
+            Some(Input::Dhcp(interface)) => {
                 sys::packet_socket(interface, &dhcp::FILTER).or_cannot(what)?
             }
-            Some(Socket::Time(server)) => time::socket(server).or_cannot(what)?,
+            Some(Input::Time(server)) => time::socket(server).or_cannot(what)?,
+            Some(Input::Proof(_)) => {
+                let question = self.child.as_ref().and_then(|child| child.question.as_ref());
+                prove::input(question.ok_or("there is no question").or_cannot(what)?)?
+            }
             None => File::open("/dev/null").or_cannot(what)?.into(),
         };
         let streams = Streams {
@@ -329,11 +339,18 @@ impl Worker {
         &self.journal
     }
 
+    /// When it starts next, it shall prove this.
+    pub fn ask(&mut self, question: Question) {
+        if let Some(child) = &mut self.child {
+            child.question = Some(question);
+        }
+    }
+
     /// When it starts next, it shall speak to somebody else: another server, an interface that
     /// came back under another number.
-    pub fn move_to(&mut self, socket: Socket) {
+    pub fn move_to(&mut self, input: Input) {
         if let Some(child) = &mut self.child {
-            child.socket = socket;
+            child.input = input;
         }
     }
 
@@ -343,8 +360,8 @@ impl Worker {
     }
 
     /// Whom it speaks to, and what it reported.
-    pub fn on_reports(&mut self) -> Option<(Socket, Vec<String>)> {
-        self.child.as_mut().map(|child| (child.socket, child.reports.read()))
+    pub fn on_reports(&mut self) -> Option<(Input, Vec<String>)> {
+        self.child.as_mut().map(|child| (child.input, child.reports.read()))
     }
 }
 
@@ -371,6 +388,7 @@ pub mod tests {
             runtime: vec![],
             grants: BTreeMap::new(),
             control: BTreeSet::new(),
+            gate: None,
             limits: Limits::default(),
             open_files: 1024,
             stop_within: Millis(1),

@@ -39,6 +39,7 @@ pub fn resolve(
             }
         }
     }
+    check_gate(&services)?;
     for service in services.values() {
         let unknown =
             service.after.iter().find(|n| *n != NETWORK && !services.contains_key(n.as_str()));
@@ -72,6 +73,27 @@ fn granted(
         }
     }
     Ok(grants)
+}
+
+/// A secret is shared by two: with one alone the gate would never open.
+fn check_gate(services: &BTreeMap<&str, Service>) -> Result<()> {
+    let names = |side| -> Vec<&str> {
+        let of_side = services.values().filter(|service| service.gate == Some(side));
+        of_side.map(|service| service.name.as_str()).collect()
+    };
+    match (names(Side::Server).as_slice(), names(Side::Api).as_slice()) {
+        ([], []) | ([_], [_]) => Ok(()),
+        (servers, apis) => bail!(
+            "cannot make a gate: it takes one service with `gate = \"server\"` ({}) and one with \
+             `gate = \"api\"` ({})",
+            listed(servers),
+            listed(apis)
+        ),
+    }
+}
+
+fn listed(names: &[&str]) -> String {
+    if names.is_empty() { "there is none".to_owned() } else { names.join(", ") }
 }
 
 fn resolve_one(
@@ -118,6 +140,7 @@ fn resolve_one(
         runtime: entry.runtime.iter().map(ToString::to_string).collect(),
         grants: granted(name, entry, known)?,
         control: entry.control.clone(),
+        gate: entry.gate,
         limits: limits(&entry.limits)?,
         open_files: entry.open_files,
         stop_within: millis(entry.stop.within),

@@ -59,6 +59,7 @@ impl EventLoop {
             worker.on_exit(now);
             notice!("service {}: ended: {ending}", worker.name());
         });
+        self.gate_sees_end(id);
         let is_success = ending == Ending::Exited(0);
         let outcome = if is_success { Outcome::Success } else { Outcome::Failure };
         self.tell(id, Event::Exit(outcome, now));

@@ -7,7 +7,7 @@ use crate::lifecycle::Event;
 use crate::log::error;
 use crate::network::Wish;
 use crate::supervisor::Id;
-use crate::worker::{Socket, Worker};
+use crate::worker::{Input, Worker};
 
 impl EventLoop {
     /// An interface has somebody to ask, or nobody any more.
@@ -15,10 +15,10 @@ impl EventLoop {
         match wish {
             Wish::Ask(name, interface) => match self.dhcp.get(&name).copied() {
                 Some(id) => {
-                    self.with(id, |worker| worker.move_to(Socket::Dhcp(interface)));
+                    self.with(id, |worker| worker.move_to(Input::Dhcp(interface)));
                     self.tell(id, Event::Start);
                 }
-                None => match Worker::for_child(dhcp::service(&name), Socket::Dhcp(interface)) {
+                None => match Worker::for_child(dhcp::service(&name), Input::Dhcp(interface)) {
                     Ok(worker) => {
                         let id = self.add(worker);
                         self.dhcp.insert(name, id);
@@ -54,12 +54,15 @@ impl EventLoop {
     /// A child of init's own has something to say.
     pub(super) fn on_reports(&mut self, id: Id) {
         match self.workers.get_mut(id.0).and_then(Worker::on_reports) {
-            Some((Socket::Dhcp(interface), lines)) => {
+            Some((Input::Dhcp(interface), lines)) => {
                 lines.iter().for_each(|line| self.network.apply(interface, line));
                 self.look_for_time();
             }
-            Some((Socket::Time(server), lines)) => {
+            Some((Input::Time(server), lines)) => {
                 lines.iter().for_each(|line| self.on_time_report(server, line));
+            }
+            Some((Input::Proof(server), lines)) => {
+                lines.iter().for_each(|line| self.on_proof(server, line));
             }
             None => {}
         }

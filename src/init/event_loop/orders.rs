@@ -31,6 +31,7 @@ impl EventLoop {
                         worker.on_ready(now);
                     }
                 });
+                self.gate_sees(id, state);
             }
             Order::Do(id, Effect::Spawn) => self.start(id, now),
             Order::Do(id, Effect::Terminate) => self.with(id, |worker| worker.terminate()),

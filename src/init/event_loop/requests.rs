@@ -3,6 +3,7 @@
 use appliance::control::{ClockState, Machine, Phase, ServiceState};
 
 use super::EventLoop;
+use super::gate::Bootstrap;
 use crate::control::socket::Key;
 use crate::control::{self, Caller, Effect, Logs};
 use crate::lifecycle::{Event, State};
@@ -37,6 +38,7 @@ impl EventLoop {
             door.reply(key, &reply, now);
         }
         match effect {
+            Some(Effect::Gate(event)) => self.tell_gate(event),
             Some(Effect::End(end)) => self.end(end, "control"),
             Some(Effect::Restart(name)) => self.restart(&name),
             None => {}
@@ -65,6 +67,7 @@ impl EventLoop {
             addresses: self.network.addresses(),
             clock: ClockState { date: clock::date().as_secs(), is_synced: self.keeper.is_synced() },
             memory: memory::now(),
+            gate: self.bootstrap.as_ref().map(Bootstrap::state),
             last_failure: last_failure::last().cloned(),
         }
     }

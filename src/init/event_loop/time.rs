@@ -8,7 +8,7 @@ use crate::lifecycle::Event;
 use crate::log::{detail, error, notice, warning};
 use crate::time::keeper::Task;
 use crate::time::report::Report;
-use crate::worker::{Socket, Worker};
+use crate::worker::{Input, Worker};
 use crate::{clock, time};
 
 impl EventLoop {
@@ -70,7 +70,7 @@ impl EventLoop {
     }
 
     fn follow(&mut self, server: Ipv4Addr) -> Result<(), Failure> {
-        let socket = Socket::Time(server);
+        let socket = Input::Time(server);
         if let Some(id) = self.time {
             self.with(id, |worker| worker.move_to(socket));
             self.tell(id, Event::Stop);
