@@ -9,6 +9,7 @@
 //! {"version":1,"verb":"reboot"}, {"version":1,"verb":"power_off"}  → "accepted"
 //! {"version":1,"verb":{"rotation_pending":{"secret":"…"}}}        → "accepted"
 //! {"version":1,"verb":"rotation_done"}                            → "accepted"
+//! {"version":1,"verb":{"settings":{"domain":"example.org"}}}      → "accepted"
 //! ```
 //!
 //! What isn't granted is answered by `{"refused":…}`, a [`Refusal`], and the connection is closed.
@@ -18,6 +19,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
+use crate::settings::Settings;
 
 /// Where the socket is. A service sees it only if it is granted a verb.
 pub const CONTROL_SOCKET: &str = "/run/stele/control.sock";
@@ -68,6 +70,9 @@ pub enum Verb {
     },
     /// It has been changed: [`Reply::Accepted`] before that is proved.
     RotationDone,
+    /// What the Server shall be like: [`Reply::Accepted`] before that is checked. The same again
+    /// changes nothing.
+    Settings(Box<Settings>),
 }
 
 /// A [`Verb`] without what it takes: what a service is granted.
@@ -88,6 +93,8 @@ pub enum VerbName {
     PowerOff,
     /// [`Verb::RotationPending`] and [`Verb::RotationDone`]
     Rotation,
+    /// [`Verb::Settings`]
+    Settings,
 }
 
 impl Verb {
@@ -101,6 +108,7 @@ impl Verb {
             Verb::Reboot => VerbName::Reboot,
             Verb::PowerOff => VerbName::PowerOff,
             Verb::RotationPending { .. } | Verb::RotationDone => VerbName::Rotation,
+            Verb::Settings(_) => VerbName::Settings,
         }
     }
 }
@@ -166,6 +174,8 @@ pub struct Machine {
     pub memory: Memory,
     /// Where the bootstrap gate is, if there is one.
     pub gate: Option<GateState>,
+    /// What became of the Server's settings, if there is a gate.
+    pub settings: Option<SettingsState>,
     /// Why the boot before this one ended, if that wasn't orderly.
     pub last_failure: Option<LastFailure>,
 }
@@ -174,12 +184,23 @@ pub struct Machine {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GateState {
-    /// Is it?
-    pub is_open: bool,
+    /// Is it open?
+    pub open: bool,
     /// What it waits for.
     pub step: String,
     /// What went wrong last, if something did.
-    pub trouble: Option<String>,
+    pub why: Option<String>,
+}
+
+/// What the Server is configured with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SettingsState {
+    /// Where the last [`Settings`] are that were submitted.
+    pub step: String,
+    /// Why they aren't what the Server runs with, if they were refused: it goes on with the ones
+    /// before.
+    pub why: Option<String>,
 }
 
 /// Memory by the kernel's count (`/proc/meminfo`), in bytes.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use appliance::control::VerbName;
 use appliance::hash::Digest;
-use appliance::service::Access;
+use appliance::service::{Access, Side};
 #[cfg(doc)]
 use appliance::service::Limits;
 use serde::Deserialize;

@@ -10,6 +10,7 @@ pub mod socket;
 use std::collections::BTreeSet;
 
 use appliance::control::{LONGEST, Machine, Phase, Refusal, Reply, Request, Verb, VerbName};
+use appliance::settings::Settings;
 
 use crate::end::End;
 use crate::gate;
@@ -32,6 +33,8 @@ pub enum Effect {
     End(End),
     /// The gate has to know this.
     Gate(gate::Event),
+    /// The Server shall be like this.
+    Settings(Box<Settings>),
 }
 
 /// Where what services, the kernel and init print is kept.
@@ -87,13 +90,16 @@ pub fn answer(
         Verb::Restart { service } => restart(service, machine).map(accepted),
         Verb::Reboot => Ok(accepted(Effect::End(End::Reboot))),
         Verb::PowerOff => Ok(accepted(Effect::End(End::PowerOff))),
-        Verb::RotationPending { .. } | Verb::RotationDone if machine.gate.is_none() => {
+        Verb::RotationPending { .. } | Verb::RotationDone | Verb::Settings(_)
+            if machine.gate.is_none() =>
+        {
             Err(Refusal::NoGate)
         }
         Verb::RotationPending { secret } => {
             Ok(accepted(Effect::Gate(gate::Event::Pending(secret))))
         }
         Verb::RotationDone => Ok(accepted(Effect::Gate(gate::Event::Done))),
+        Verb::Settings(settings) => Ok(accepted(Effect::Settings(settings))),
     };
     granted.unwrap_or_else(|refusal| (Reply::Refused(refusal), None))
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 use appliance::boot::Volume;
-use appliance::service::{self, Access, Alive, Kind, Limits, Millis, Ready, Service, User};
+use appliance::service::{self, Access, Alive, Kind, Limits, Millis, Ready, Service, Side, User};
 
 use crate::layer::{AliveEntry, LayerFolder, LimitsEntry, ReadyEntry, ServiceEntry};
 use crate::quantity::{AbsolutePath, Granted, Name, Span};

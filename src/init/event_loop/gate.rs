@@ -64,9 +64,9 @@ impl Bootstrap {
     pub fn state(&self) -> GateState {
         let step = self.gate.step();
         GateState {
-            is_open: step == Step::Open,
+            open: step == Step::Open,
             step: step.to_string(),
-            trouble: self.gate.trouble().map(str::to_owned),
+            why: self.gate.trouble().map(str::to_owned),
         }
     }
 
