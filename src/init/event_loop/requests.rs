@@ -39,6 +39,7 @@ impl EventLoop {
         }
         match effect {
             Some(Effect::Gate(event)) => self.tell_gate(event),
+            Some(Effect::Settings(settings)) => drop(settings),
             Some(Effect::End(end)) => self.end(end, "control"),
             Some(Effect::Restart(name)) => self.restart(&name),
             None => {}
@@ -68,6 +69,7 @@ impl EventLoop {
             clock: ClockState { date: clock::date().as_secs(), is_synced: self.keeper.is_synced() },
             memory: memory::now(),
             gate: self.bootstrap.as_ref().map(Bootstrap::state),
+            settings: None,
             last_failure: last_failure::last().cloned(),
         }
     }
