@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use appliance::control::VerbName;
 use appliance::hash::Digest;
-use appliance::service::{Access, Side};
 #[cfg(doc)]
 use appliance::service::Limits;
+use appliance::service::{Access, Side};
 use serde::Deserialize;
 
 use crate::document;
