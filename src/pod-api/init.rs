@@ -4,9 +4,8 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use appliance::secret::Secret;
 use serde_json::Value;
-
-use crate::secret::Secret;
 
 pub mod control;
 

@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use appliance::secret::Secret;
+
 use crate::config::Config;
 use crate::jid::{Domain, Jid, Localpart};
 use crate::log;
 use crate::problem::Problem;
 use crate::projection::{News, Projection};
-use crate::secret::Secret;
 use crate::server::{Changes, Connection, Version};
 use crate::store::{Error, Kept, Store};
 use crate::throttle::Throttle;

@@ -3,11 +3,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use appliance::secret::Secret;
 use serde_json::Value;
 
 use super::server::FakeServer;
 use crate::init::{Answer, Credentials, Error, Init};
-use crate::secret::Secret;
+use crate::secret;
 
 /// The names that [`Init::settings`] may use: `Settings` denies all others.
 const SETTINGS: [&str; 12] = [
@@ -43,7 +44,7 @@ pub struct State {
 
 impl FakeInit {
     pub fn new(bootstrap: &str, server: Arc<FakeServer>) -> FakeInit {
-        let bootstrap = Some(Secret::new(bootstrap));
+        let bootstrap = Some(secret::of(bootstrap));
         let credentials = Credentials { bootstrap, ..Credentials::default() };
         FakeInit { state: Mutex::new(State { credentials, ..State::default() }), server }
     }
@@ -57,7 +58,7 @@ impl FakeInit {
         let state = self.state();
         let credentials = &state.credentials;
         let secret = if state.is_open { &credentials.current } else { &credentials.bootstrap };
-        secret.as_ref().unwrap().expose().to_owned()
+        secret.as_ref().unwrap().reveal().to_owned()
     }
 
     fn prove(&self) -> Result<(), Error> {
@@ -73,7 +74,7 @@ impl FakeInit {
         if server.is_down {
             return Err(Error::Refused("the end of the rotation", "the Server is away".into()));
         }
-        if server.secret != pending.expose() {
+        if server.secret != pending.reveal() {
             return Err(Error::Refused("the end of the rotation", "it isn't proved".into()));
         }
         drop(server);

@@ -25,7 +25,7 @@ use crate::follow;
 use crate::init::control::Control;
 use crate::init::{self, Init};
 use crate::member::Role;
-use crate::secret::Secret;
+use crate::secret;
 use crate::serve::{Listener, serve};
 use crate::server::http::Module;
 use crate::server::{Connection, Error, Server};
@@ -54,7 +54,7 @@ async fn answer(
     let sent = headers["authorization"].to_str().unwrap();
     // Whoever sends this user and this secret is let in.
     let secret = server.state().secret.clone();
-    let secret = Secret::new(if sent == basic(USER, &secret) { &secret } else { "wrong" });
+    let secret = secret::of(if sent == basic(USER, &secret) { &secret } else { "wrong" });
     let with: Value = serde_json::from_slice(&body).unwrap();
     let asked = server.ask(&secret, verb.unwrap_or("nonsense"), with);
     let (status, json) = match asked.await {
@@ -83,16 +83,16 @@ async fn serve_module(server: Arc<FakeServer>) -> String {
 async fn every_verb_crosses_the_wire() {
     let fake = Arc::new(FakeServer::new("the secret, with a colon: here"));
     let module: Arc<dyn Server> = Arc::new(Module::at(&serve_module(fake.clone()).await).unwrap());
-    let connect = |secret: &str| Connection::new(module.clone(), Secret::new(secret));
+    let connect = |secret: &str| Connection::new(module.clone(), secret::of(secret));
     assert_eq!(connect("wrong").version().await, Err(Error::Unauthorized));
     let old = connect("the secret, with a colon: here");
     assert_eq!(old.version().await.unwrap().prosody, "13.0.2");
-    let new = Secret::random().unwrap();
+    let new = secret::random("").unwrap();
     old.rotate_secret(&new).await.unwrap();
     assert_eq!(old.version().await, Err(Error::Unauthorized));
-    let connection = connect(new.expose());
+    let connection = connect(new.reveal());
     let accounts = connection.accounts("example.org").await.unwrap();
-    let odd = Secret::new("p'\"\\]]\u{e9}--");
+    let odd = secret::of("p'\"\\]]\u{e9}--");
     let alice = crate::jid::Localpart::parse("alice").unwrap();
     let create = || connection.create_account("example.org", &alice, &odd, Role::Admin);
     create().await.unwrap();
@@ -115,7 +115,7 @@ async fn every_verb_crosses_the_wire() {
 async fn a_long_poll_ends_when_something_happens() {
     let fake = Arc::new(FakeServer::new("secret"));
     let module: Arc<dyn Server> = Arc::new(Module::at(&serve_module(fake.clone()).await).unwrap());
-    let connection = Connection::new(module, Secret::new("secret"));
+    let connection = Connection::new(module, secret::of("secret"));
     let since = fake.seq();
     let poll = tokio::spawn(async move { connection.changes(since).await });
     super::until("it waits", || fake.state().asked == ["changes"]).await;
@@ -128,7 +128,7 @@ async fn a_server_that_is_not_there_is_unreachable() {
     // Taken and let go: nobody listens there now.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let module: Arc<dyn Server> = Arc::new(Module::at(&format!("http://{free}")).unwrap());
-    let answer = Connection::new(module, Secret::new("s")).version().await;
+    let answer = Connection::new(module, secret::of("s")).version().await;
     assert!(matches!(answer, Err(Error::Unreachable(_))), "{answer:?}");
 }
 

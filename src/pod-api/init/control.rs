@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use appliance::control::{LONGEST, Reply, VERSION};
+use appliance::secret::Secret;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{
@@ -18,11 +19,10 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use super::{Answer, Credentials, Error, Init};
-use crate::secret::Secret;
 
 /// The longest wait for PID 1, in seconds.
 const ANSWER_WITHIN: i64 = 10;
-/// The most bytes of a secret.
+/// The most bytes that are read of a secret: more than one may have.
 const LONGEST_SECRET: u64 = 4096;
 
 /// PID 1's control socket, and our folder of credentials.
@@ -71,17 +71,16 @@ impl Control {
         let mut secret = String::new();
         match File::open(&path) {
             Ok(file) => {
-                let read = file.take(LONGEST_SECRET + 1).read_to_string(&mut secret);
+                let read = file.take(LONGEST_SECRET).read_to_string(&mut secret);
                 read.map_err(|error| unreadable(&error))?;
             }
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unreadable(&error)),
         }
-        match secret.len() as u64 {
-            0 => Ok(None),
-            1..=LONGEST_SECRET => Ok(Some(Secret::new(secret))),
-            _ => Err(unreadable(&"it is too long for a secret")),
+        if secret.is_empty() {
+            return Ok(None);
         }
+        Secret::try_from(secret).map(Some).map_err(|error| unreadable(&error))
     }
 }
 
@@ -95,7 +94,7 @@ impl Init for Control {
     }
 
     fn rotation_pending<'a>(&'a self, secret: &'a Secret) -> Answer<'a> {
-        self.say("the pending secret", &Verb::RotationPending { secret: secret.expose() })
+        self.say("the pending secret", &Verb::RotationPending { secret: secret.reveal() })
     }
 
     fn rotation_done(&self) -> Answer<'_> {
@@ -137,6 +136,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::secret;
 
     #[test]
     fn verbs_are_worded_as_agreed() {
@@ -163,10 +163,10 @@ mod tests {
         assert_eq!(init.credentials().unwrap(), Credentials::default());
         fs::write(folder.path().join("bootstrap"), "b").unwrap();
         fs::write(folder.path().join("pending"), "").unwrap();
-        let bootstrap = Some(Secret::new("b"));
+        let bootstrap = Some(secret::of("b"));
         let expected = Credentials { bootstrap, ..Credentials::default() };
         assert_eq!(init.credentials().unwrap(), expected);
-        for bad in [vec![b'a'; 4097], vec![0xff]] {
+        for bad in [vec![b'a'; 4097], vec![0xff], b"two\n".to_vec()] {
             fs::write(folder.path().join("current"), bad).unwrap();
             assert!(init.credentials().unwrap_err().to_string().starts_with("cannot read "));
         }

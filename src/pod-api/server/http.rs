@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use appliance::secret::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -18,7 +19,6 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{Answer, Error, POLL, Server};
-use crate::secret::Secret;
 
 /// The account that the module knows us by, and its host, by which Prosody finds the module.
 const ACCOUNT: &str = "prose-pod-api@admin.prose.local";
@@ -90,7 +90,7 @@ impl Server for Module {
 }
 
 fn request(secret: &Secret, verb: &str, with: &Value) -> hyper::http::Result<Request<Full<Bytes>>> {
-    let basic = STANDARD.encode(format!("{ACCOUNT}:{}", secret.expose()));
+    let basic = STANDARD.encode(format!("{ACCOUNT}:{}", secret.reveal()));
     Request::post(format!("/stele/v1/{verb}"))
         .header(HOST, ACCOUNT_HOST)
         .header(AUTHORIZATION, format!("Basic {basic}"))
