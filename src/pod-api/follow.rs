@@ -77,11 +77,11 @@ async fn stay_in_step(pod: &Pod, connection: Connection, submitted: Result<(), S
         Ok(seq) => seq,
         Err(server::Error::Refused { status: 404, .. }) => {
             let why = submitted.err().map_or(String::new(), |error| format!(": {error}"));
-            return format!("the Server does not serve {} yet{why}", pod.domain.as_str());
+            return format!("the Server does not serve {} yet{why}", pod.domain());
         }
         Err(error) => return format!("cannot read the Server's accounts: {error}"),
     };
-    log::info(format_args!("in step with the Server, which serves {}", pod.domain.as_str()));
+    log::info(format_args!("in step with the Server, which serves {}", pod.domain()));
     if let Err(error) = submitted {
         log::error(format_args!("the Server goes on with older settings: {error}"));
     }
@@ -90,7 +90,7 @@ async fn stay_in_step(pod: &Pod, connection: Connection, submitted: Result<(), S
             Ok(changes) => {
                 seq = changes.seq;
                 if pod.apply(changes).await {
-                    return format!("{} came or went", pod.domain.as_str());
+                    return format!("{} came or went", pod.domain());
                 }
             }
             Err(error) => return format!("cannot follow its changes: {error}"),
@@ -101,7 +101,7 @@ async fn stay_in_step(pod: &Pod, connection: Connection, submitted: Result<(), S
 /// Reads everything; returns the number of the last change in it.
 async fn read(pod: &Pod, connection: &Connection) -> Result<u64, server::Error> {
     let version = connection.version().await?;
-    let host = pod.domain.as_str();
+    let host = pod.domain().as_ref();
     // In this order: a session that comes or goes in between is among the changes.
     let accounts = connection.accounts(host).await?;
     let sessions = connection.sessions(host).await?;

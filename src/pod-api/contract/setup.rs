@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use appliance::settings::Settings;
 use serde_json::{Value, json};
 use tokio::join;
 
@@ -78,8 +79,7 @@ async fn the_settings_are_submitted_once_and_give_the_server_its_domain() {
     world.server.create("alice", PASSWORD, "prosody:member");
     world.in_step().await;
     let settings = world.init.state().settings.clone();
-    assert_eq!(settings.len(), 1);
-    assert_eq!(settings[0]["domain"], "example.org");
+    assert_eq!(settings, [Settings::new("example.org".parse().unwrap())]);
 }
 
 #[tokio::test]

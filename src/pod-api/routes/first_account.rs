@@ -75,12 +75,12 @@ async fn make(pod: Arc<Pod>, first: FirstAccount) -> Result<String, Problem> {
     let _setup = pod.setup.lock().await;
     let connection = pod.connection()?;
     // The Server itself, not what we know of it: a change may be on its way.
-    let accounts = connection.accounts(pod.domain.as_str()).await?.accounts;
+    let accounts = connection.accounts(pod.domain().as_ref()).await?.accounts;
     if accounts.iter().any(|account| role_of(account.role.as_deref()).is_some()) {
         return Err(Problem::first_account_already_created());
     }
     let FirstAccount { local, password, nickname } = first;
-    let host = pod.domain.as_str();
+    let host = pod.domain().as_ref();
     match connection.create_account(host, &local, &password, Role::Admin).await {
         Ok(()) => (),
         // A service's: it is no member, but its name is taken.

@@ -50,8 +50,8 @@ async fn check(
     allowed.map_err(Problem::too_many)?;
     let connection = pod.connection()?;
     // Also for names that are nobody's: the Server takes as long for them.
-    let is_right = match password.filter(|_| jid.domain == pod.domain) {
-        Some(it) => connection.check_password(jid.domain.as_str(), &jid.local, it).await?,
+    let is_right = match password.filter(|_| jid.domain == *pod.domain()) {
+        Some(it) => connection.check_password(jid.domain.as_ref(), &jid.local, it).await?,
         None => false,
     };
     let is_member = pod.look(|accounts| accounts.member(&jid.local).is_some())?;
