@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
+use appliance::control::{Request, Verb};
+use appliance::settings::Settings;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -137,7 +139,7 @@ fn serve_control(
     path: &Path,
     requests: usize,
     reply: &'static str,
-) -> thread::JoinHandle<Vec<Value>> {
+) -> thread::JoinHandle<Vec<Verb>> {
     let kind = (AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
     let listener = socket(kind.0, kind.1, kind.2, None).unwrap();
     bind(listener.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
@@ -149,28 +151,29 @@ fn serve_control(
             let mut packet = vec![0; 65536];
             let length = recv(stream.as_raw_fd(), &mut packet, MsgFlags::empty()).unwrap();
             send(stream.as_raw_fd(), reply.as_bytes(), MsgFlags::MSG_NOSIGNAL).unwrap();
-            serde_json::from_slice(&packet[..length]).unwrap()
+            Request::from_packet(&packet[..length]).unwrap().verb
         };
         (0..requests).map(one).collect()
     })
 }
 
 #[tokio::test]
-async fn the_rotation_crosses_both_wires() {
+async fn the_rotation_and_the_settings_cross_both_wires() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control.sock");
     std::fs::write(folder.path().join("bootstrap"), "the bootstrap secret").unwrap();
     let fake = Arc::new(FakeServer::new("the bootstrap secret"));
     let module: Arc<dyn Server> = Arc::new(Module::at(&serve_module(fake.clone()).await).unwrap());
-    let init = serve_control(&path, 2, "\"accepted\"");
-    let connection = follow::log_in(&module, &Control::at(&path, folder.path())).await;
+    let init = serve_control(&path, 3, "\"accepted\"");
+    let control = Control::at(&path, folder.path());
+    let connection = follow::log_in(&module, &control).await;
     assert!(connection.version().await.is_ok());
-    let secret = fake.state().secret.clone();
-    assert_eq!(secret.len(), 64);
-    let expected = [
-        json!({ "version": 1, "verb": { "rotation_pending": { "secret": secret } } }),
-        json!({ "version": 1, "verb": "rotation_done" }),
-    ];
+    let settings = Settings::new("example.org".parse().unwrap());
+    control.settings(&settings).await.unwrap();
+    let secret = secret::of(&fake.state().secret);
+    assert_eq!(secret.reveal().len(), 64);
+    let expected =
+        [Verb::RotationPending { secret }, Verb::RotationDone, Verb::Settings(Box::new(settings))];
     assert_eq!(init.join().unwrap(), expected);
 }
 

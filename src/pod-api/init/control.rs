@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
-use appliance::control::{LONGEST, Reply, VERSION};
+use appliance::control::{LONGEST, Reply, Request, VERSION, Verb};
 use appliance::secret::Secret;
 use appliance::settings::Settings;
 use nix::errno::Errno;
@@ -15,8 +15,6 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, setsockopt, socket,
 };
 use nix::sys::time::TimeVal;
-use serde::Serialize;
-use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::{Answer, Credentials, Error, Init};
@@ -33,28 +31,19 @@ pub struct Control {
     credentials: PathBuf,
 }
 
-/// Our verbs, as [`appliance::control`] words them.
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Verb<'a> {
-    RotationPending { secret: &'a str },
-    RotationDone,
-    Settings(&'a Settings),
-}
-
 impl Control {
     /// Neither needs to be there yet.
     pub fn at(socket: &Path, credentials: &Path) -> Control {
         Control { socket: socket.to_owned(), credentials: credentials.to_owned() }
     }
 
-    fn say<'a>(&'a self, what: &'static str, verb: &Verb<'_>) -> Answer<'a> {
-        let packet = json!({ "version": VERSION, "verb": verb }).to_string();
+    fn say(&self, what: &'static str, verb: Verb) -> Answer<'static> {
+        let packet = Request { version: VERSION, verb }.to_packet();
         let path = self.socket.clone();
         Box::pin(async move {
             let cannot = format!("ask stele-init at {}", path.display());
             // PID 1 answers at once, but it is somebody else: nobody waits for it but this thread.
-            let asked = spawn_blocking(move || ask(&path, packet.as_bytes())).await;
+            let asked = spawn_blocking(move || ask(&path, &packet)).await;
             let reply = asked.map_err(|error| error.to_string()).and_then(|reply| reply);
             match reply.map_err(|error| Error::Unreachable(cannot, error))? {
                 Reply::Accepted => Ok(()),
@@ -95,15 +84,15 @@ impl Init for Control {
     }
 
     fn rotation_pending<'a>(&'a self, secret: &'a Secret) -> Answer<'a> {
-        self.say("the pending secret", &Verb::RotationPending { secret: secret.reveal() })
+        self.say("the pending secret", Verb::RotationPending { secret: secret.clone() })
     }
 
     fn rotation_done(&self) -> Answer<'_> {
-        self.say("the end of the rotation", &Verb::RotationDone)
+        self.say("the end of the rotation", Verb::RotationDone)
     }
 
     fn settings<'a>(&'a self, settings: &'a Settings) -> Answer<'a> {
-        self.say("the settings", &Verb::Settings(settings))
+        self.say("the settings", Verb::Settings(Box::new(settings.clone())))
     }
 }
 
@@ -138,19 +127,6 @@ mod tests {
 
     use super::*;
     use crate::secret;
-
-    #[test]
-    fn verbs_are_worded_as_agreed() {
-        for (verb, packet) in [
-            (
-                Verb::RotationPending { secret: "s\"]]" },
-                r#"{"verb":{"rotation_pending":{"secret":"s\"]]"}},"version":1}"#,
-            ),
-            (Verb::RotationDone, r#"{"verb":"rotation_done","version":1}"#),
-        ] {
-            assert_eq!(json!({ "version": VERSION, "verb": verb }).to_string(), packet);
-        }
-    }
 
     #[test]
     fn credentials_come_and_go() {
