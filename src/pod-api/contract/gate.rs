@@ -1,10 +1,13 @@
 //! init: a fake that enforces its side of the rotation. It believes nothing: it opens the gate after
 //! the Server itself has refused the old secret and taken the new one.
 
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use appliance::secret::Secret;
 use appliance::settings::Settings;
+use tokio::time::sleep;
 
 use super::server::FakeServer;
 use crate::init::{Answer, Credentials, Error, Init};
@@ -20,8 +23,10 @@ pub struct FakeInit {
 pub struct State {
     pub credentials: Credentials,
     pub is_open: bool,
-    /// The next settings are refused: as if the gate were still being opened.
+    /// The next settings are refused.
     pub is_busy: bool,
+    /// So long after they were accepted, they are loaded.
+    pub loads_after: Duration,
     /// What was submitted.
     pub settings: Vec<Settings>,
 }
@@ -85,15 +90,19 @@ impl Init for FakeInit {
         Box::pin(async move { self.prove() })
     }
 
-    /// Takes them only when it can do something about them; then the Server has the host.
+    /// Some time after they were accepted, the Server has the host.
     fn settings<'a>(&'a self, settings: &'a Settings) -> Answer<'a> {
         Box::pin(async move {
-            let busy = std::mem::take(&mut self.state().is_busy);
-            if busy || !self.state().is_open {
-                return Err(Error::Refused("the settings", "the gate is shut".into()));
+            let mut state = self.state();
+            if mem::take(&mut state.is_busy) {
+                return Err(Error::Refused("the settings", "it is busy".into()));
             }
-            self.state().settings.push(settings.clone());
-            self.server.state().serves = true;
+            state.settings.push(settings.clone());
+            let (loads_after, server) = (state.loads_after, self.server.clone());
+            tokio::spawn(async move {
+                sleep(loads_after).await;
+                server.state().serves = true;
+            });
             Ok(())
         })
     }
