@@ -12,6 +12,7 @@
 //!  Starting, Ready ── Stop ──► Stopping ── Timeout ──► Killing ── Exit, Timeout ──► Stopped
 //!  Failing ────────── Stop ──────────────────────────► Killing
 //!  Waiting, Backoff, CrashLoop, Done ── Stop ──► Stopped     Stopping ── Exit ──► Stopped
+//!  Done ── Start ──► Starting: a task that is wanted once more
 //! ```
 
 use std::collections::VecDeque;
@@ -173,7 +174,7 @@ impl Lifecycle {
                 self.again = true;
                 return vec![];
             }
-            (Waiting | Stopped, Event::Start) | (Backoff(_) | CrashLoop, Event::Timeout) => {
+            (Waiting | Stopped | Done, Event::Start) | (Backoff(_) | CrashLoop, Event::Timeout) => {
                 self.start(vec![])
             }
             (Starting, Event::Ready) => (Ready, vec![WakeIn(HEALTHY_AFTER)]),

@@ -236,7 +236,9 @@ impl EventLoop {
     /// Starts a child with this document, whatever it was at.
     pub(super) fn hand(&mut self, id: Id, document: Vec<u8>) {
         self.with(id, |worker| worker.hand(document));
-        self.tell(id, lifecycle::Event::Stop);
+        if !matches!(self.supervisor.state(id), State::Waiting | State::Done) {
+            self.tell(id, lifecycle::Event::Stop);
+        }
         self.tell(id, lifecycle::Event::Start);
     }
 

@@ -46,6 +46,7 @@ fn common() -> Vec<Row> {
         (Failing, exit(Failure), Backoff(HALF), failed()),
         (Failing, Timeout, Failing, kill()),
         (Failing, Stop, Killing, kill()),
+        (Done, Start, Starting, spawn()),
         (Done, Stop, Stopped, vec![]),
         (Backoff(HALF), Timeout, Starting, spawn()),
         (Backoff(HALF), Stop, Stopped, vec![]),
