@@ -10,6 +10,7 @@ mod harness;
 mod isolation;
 mod network;
 mod never_frozen;
+mod pod;
 mod power_cuts;
 mod root;
 mod run;
