@@ -1,6 +1,6 @@
 //! Disks: copies of an image that keep its holes, and damage done to them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::ops::{Deref, Range};
 use std::os::unix::fs::FileExt;
@@ -13,12 +13,15 @@ use appliance::hash::Digest;
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek64};
 
-use crate::images::Image;
-use crate::scratch;
+use crate::images::{Image, Tools, run};
+use crate::scratch::{self, bounded};
 use crate::writes::{self, Entry};
 
 /// What is copied at a time; one that holds only zeros stays a hole.
 const CHUNK: usize = 64 * 1024;
+
+/// Seconds that it may take to put a seed onto a disk.
+const SEED_WITHIN: u32 = 60;
 
 /// A disk of a VM, as a file.
 #[derive(Debug)]
@@ -128,6 +131,27 @@ impl Kept {
             Ok(Kept { disk, folder })
         };
         made().unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// Has `stele seed` put these files, paths and contents, onto it.
+    #[track_caller]
+    pub fn seed(&self, files: &[(&str, &[u8])]) {
+        let put = || -> Result<()> {
+            let folder = self.folder.join("seed");
+            for (path, content) in files {
+                let path = folder.join(path);
+                fs::create_dir_all(path.parent().unwrap_or(&folder))?;
+                fs::write(&path, content)?;
+            }
+            let mut seed = bounded(&Tools::find()?.stele, SEED_WITHIN);
+            seed.arg("seed").arg(self.path());
+            for entry in fs::read_dir(&folder)? {
+                seed.arg(entry?.path());
+            }
+            run(&mut seed, "seed the disk").map(drop)?;
+            Ok(fs::remove_dir_all(folder)?)
+        };
+        put().unwrap_or_else(|error| panic!("{error:#}"));
     }
 
     /// What the last machine that logged its writes wrote to it.

@@ -208,6 +208,7 @@ pub fn serve(cable: &Cable, mut copy: File, started: Instant, watch: &Watch) {
     let mut frame = vec![0; LONGEST];
     while let Ok(length @ 1..) = cable.socket.recv(&mut frame) {
         let at = started.elapsed();
+        watch.tell(|seen| seen.first_frame = seen.first_frame.or(Some(at)));
         let (answers, asked) = cable.peer().on(&frame[..length], at);
         let count = answers.len();
         // A guest that doesn't take them is the story's business.

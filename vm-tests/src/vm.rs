@@ -235,6 +235,11 @@ impl Vm {
         })
     }
 
+    /// When the guest's first frame came to its neighbour, whatever it was.
+    pub fn first_frame(&self) -> Option<Duration> {
+        self.watch.seen().first_frame
+    }
+
     /// All that the guest has asked its neighbour so far.
     pub fn heard(&self) -> Vec<Heard> {
         self.watch.seen().heard.clone()

@@ -32,6 +32,8 @@ pub struct Seen {
     pub replies: BTreeMap<u64, Value>,
     /// What it asked its neighbour, if it has one of the harness's.
     pub heard: Vec<Heard>,
+    /// When its first frame came there, since QEMU's start.
+    pub first_frame: Option<Duration>,
     /// The first line that no machine may show.
     pub trouble: Option<String>,
     /// Why the harness killed it.

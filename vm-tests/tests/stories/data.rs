@@ -9,10 +9,10 @@ use appliance::gpt::{SECTOR, Table};
 use vm_tests::client::{JID, Login, PASSWORD, Session, shown_certificate};
 use vm_tests::data::Data;
 use vm_tests::disk::{self, Kept};
-use vm_tests::images::{self, Image, Tools};
+use vm_tests::images::Image;
 use vm_tests::machine::{DISK, Machine};
 use vm_tests::vm::Vm;
-use vm_tests::{BOOT, SOON, scratch};
+use vm_tests::{BOOT, SOON};
 
 const MADE: &str = "stele-init: data: file system of";
 const MOUNTED: &str = "stele-init: data: vda5 mounted";
@@ -185,26 +185,18 @@ fn damaged_data_is_named_and_kept() {
 fn a_seed_arrives_where_it_belongs_and_leaves_nothing_behind() {
     let image = Image::release();
     let disk = Kept::of(&image, SMALL);
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
-    };
-    write("Prose.toml", "[server]\ndomain = \"example.org\"\n");
-    write("env", "PROSE_BOOTSTRAP__PROSE_POD_API_XMPP_PASSWORD=told-to-nobody\n");
-    write("certs/example.org.key", "a private key\n");
-    let mut seed = scratch::bounded(&Tools::find().unwrap().stele, 60);
-    seed.arg("seed").arg(disk.path());
-    seed.args(["Prose.toml", "env", "certs"].map(|name| folder.path().join(name)));
-    images::run(&mut seed, "seed the disk").unwrap();
+    disk.seed(&[
+        ("Prose.toml", b"[server]\ndomain = \"example.org\"\n"),
+        ("env", b"PROSE_BOOTSTRAP__PROSE_POD_API_XMPP_PASSWORD=told-to-nobody\n"),
+        ("certs/example.org.key", b"a private key\n"),
+    ]);
 
     let vm = Machine::direct(&image).on(&disk).start();
     vm.wait_for("stele-init: seed: 3 files removed from the seed partition", BOOT);
     vm.power_off(SOON);
     let data = Data::of(&disk);
     for (path, text, owner) in [
-        ("/etc/prose-pod-api/Prose.toml", "example.org", (0o640, 0, 0)),
+        ("/etc/prose-pod-api/Prose.toml", "example.org", (0o640, 0, 902)),
         ("/etc/prose/env", "told-to-nobody", (0o600, 0, 0)),
         ("/etc/prosody/certs/example.org.key", "a private key", (0o640, 0, 901)),
     ] {

@@ -6,6 +6,7 @@ mod client;
 mod clock;
 mod control;
 mod data;
+mod gate;
 mod harness;
 mod isolation;
 mod network;
