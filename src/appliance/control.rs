@@ -251,8 +251,10 @@ pub struct ServiceState {
     pub restarts: u32,
     /// Its main process.
     pub pid: Option<i32>,
-    /// What its processes take, in bytes, if the kernel tells.
+    /// What its processes take, in bytes, if the kernel tells: with what is kept of its files.
     pub memory: Option<u64>,
+    /// The resident set of its main process, in bytes.
+    pub resident: Option<u64>,
 }
 
 /// An address of an interface.

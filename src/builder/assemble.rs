@@ -37,12 +37,7 @@ pub struct Assembled {
 }
 
 /// Assembles the tree of `plan`, whose packages `lock` names and `store` holds.
-pub fn assemble(
-    plan: &Plan,
-    lock: &Lock,
-    store: &Store,
-    programs: &Programs,
-) -> Result<Assembled> {
+pub fn assemble(plan: &Plan, lock: &Lock, store: &Store, programs: &Programs) -> Result<Assembled> {
     let mut tree = Tree::default();
     add_packages(&mut tree, plan, lock, store)?;
     for layer in &plan.layers {
@@ -153,12 +148,7 @@ fn package_entry(found: DebPath, package: &str, plan: &Plan) -> Result<Entry> {
     Ok(Entry { kind, mode: found.mode, uid: uid as u32, gid: gid as u32, origin })
 }
 
-fn add_files(
-    tree: &mut Tree,
-    plan: &Plan,
-    layer: &LayerFolder,
-    programs: &Programs,
-) -> Result<()> {
+fn add_files(tree: &mut Tree, plan: &Plan, layer: &LayerFolder, programs: &Programs) -> Result<()> {
     for (path, file) in &layer.layer.files {
         let context = || format!("cannot use layer {}", layer.name);
         let entry = file_entry(tree, plan, layer, file, programs).with_context(context)?;

@@ -135,6 +135,7 @@ mod tests {
             restarts: 3,
             pid: Some(77),
             memory: Some(9_999_999),
+            resident: Some(8_888_888),
         };
         Machine {
             name: "pod".into(),

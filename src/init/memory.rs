@@ -1,5 +1,6 @@
 //! How much memory the machine has and takes, by the kernel's own count.
 
+use std::fmt::Display;
 use std::fs;
 
 use appliance::control::Memory;
@@ -8,12 +9,14 @@ use nix::unistd::{SysconfVar, sysconf};
 /// Now. What the kernel doesn't tell is 0.
 pub fn now() -> Memory {
     let counts = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    Memory { init: resident_of("self").unwrap_or_default(), ..parse(&counts) }
+}
+
+/// The resident set of a process, in bytes.
+pub fn resident_of(process: impl Display) -> Option<u64> {
+    let pages = fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
-    Memory {
-        init: resident(&pages) * page.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4096),
-        ..parse(&counts)
-    }
+    Some(resident(&pages) * page.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4096))
 }
 
 /// Of lines `MemTotal:  1010816 kB`; see proc_meminfo(5).

@@ -1,11 +1,13 @@
 //! A Pod as people use it: by its web front.
 
+use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::BOOT;
 use crate::http::{Answer, Asked, base64};
+use crate::machine::TRIGGER;
 use crate::vm::Vm;
 
 /// The first account that stories make.
@@ -73,11 +75,18 @@ impl Vm {
         answer.body
     }
 
+    /// Lets what a layer's service `trigger` waits for happen.
+    #[track_caller]
+    pub fn pull_trigger(&self) {
+        self.wait_for("trigger: waits", BOOT);
+        drop(TcpStream::connect(self.port(TRIGGER)));
+        self.wait_for("stele-init: service trigger: done", BOOT);
+    }
+
     /// Lets the layer `test-trigger` restart the Pod API.
     #[track_caller]
     pub fn restart_api(&self) {
-        self.wait_for("trigger: waits", BOOT);
-        drop(std::net::TcpStream::connect(self.port(crate::machine::TRIGGER)));
+        self.pull_trigger();
         let restart = self.wait_for("service pod-api: restart (control)", BOOT);
         self.wait_for_next(&restart, "service pod-api: ready", BOOT);
     }

@@ -79,10 +79,8 @@ impl Held {
         };
         let sha1: [u8; 20] = Sha1::digest(bytes).into();
         let sha256 = Digest::of(bytes);
-        let checksums = vec![
-            Checksum { algorithm: "SHA1", value: hex(&sha1) },
-            Checksum::sha256(sha256),
-        ];
+        let checksums =
+            vec![Checksum { algorithm: "SHA1", value: hex(&sha1) }, Checksum::sha256(sha256)];
         let comments = [place.comment(), link.map(|target| format!("symbolic link to {target}"))];
         let comments: Vec<String> = comments.into_iter().flatten().collect();
         let file = File {
@@ -94,7 +92,8 @@ impl Held {
             comment: (!comments.is_empty()).then(|| comments.join("; ")),
         };
         // A guest program is itself, whoever puts it there.
-        let holder = programs.get(&sha256).map_or_else(|| holder(&entry.origin), |name| program(name));
+        let holder =
+            programs.get(&sha256).map_or_else(|| holder(&entry.origin), |name| program(name));
         Some(Held { holder, place, file, sha1 })
     }
 }

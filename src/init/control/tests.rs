@@ -20,6 +20,7 @@ fn machine() -> Machine {
         restarts: 0,
         pid: None,
         memory: None,
+        resident: None,
     };
     let services = vec![
         service("prosody", "ready"),

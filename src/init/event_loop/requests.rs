@@ -81,6 +81,7 @@ impl EventLoop {
             restarts: self.starts.get(index).map_or(0, |starts| starts.saturating_sub(1)),
             pid: worker.pid().map(|pid| pid.as_raw()),
             memory: worker.memory(),
+            resident: worker.pid().and_then(memory::resident_of),
         };
         self.workers.iter().enumerate().map(state).collect()
     }

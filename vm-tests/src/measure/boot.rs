@@ -10,13 +10,16 @@ use vm_tests::machine::{DISK, Machine};
 use crate::{Took, median};
 
 /// The lines that end a phase. (The kernel's own are not shown by a `quiet` one.)
-const PHASES: [(&str, &str); 6] = [
+const PHASES: [(&str, &str); 9] = [
     ("initrd starts", "stele-init: initrd: starts"),
     ("root opened", "stele-init: initrd: hands over to the root"),
     ("services start", "stele-init: root: starts"),
     ("network is ready", "stele-init: network: ready"),
     ("Prosody starts", "stele-init: service prosody: starting"),
     ("Prosody is ready", "stele-init: service prosody: ready"),
+    ("the API listens", "stele-init: service pod-api: ready"),
+    ("the gate is open", "stele-init: gate: open"),
+    ("settings are applied", "stele-init: settings: applied"),
 ];
 
 /// A way to boot.
@@ -26,6 +29,8 @@ pub struct Boot {
     pub way: &'static str,
     /// Until the stream reply: the median.
     pub reply: Took,
+    /// Until the API answers that all is well: the median. It is asked once the stream reply is there.
+    pub api: Took,
     /// Until the kernel started, by its own time stamps.
     pub kernel_starts_wall_s: f64,
     /// What happened on the way: medians, since QEMU's start.
@@ -69,17 +74,21 @@ struct Once {
     kernel: f64,
     points: Vec<Took>,
     reply: Took,
+    api: Took,
 }
 
 fn once(machine: Machine) -> Once {
     let vm = machine.start();
     let reply = vm.stream_reply("prose.local", BOOT);
+    vm.pod_serves();
+    let (at, cpu) = vm.age();
     let lines: Vec<Line> = PHASES.iter().map(|(_, text)| vm.wait_for(text, BOOT)).collect();
     let stamp = lines[0].stamp().unwrap_or_default();
     Once {
         kernel: lines[0].at.saturating_sub(stamp).as_secs_f64(),
         points: lines.iter().map(|line| took(line.at, line.cpu)).collect(),
         reply: took(reply.at, reply.cpu),
+        api: took(at, cpu),
     }
 }
 
@@ -98,6 +107,7 @@ fn summary(way: &'static str, boots: Vec<Once>) -> Boot {
     Boot {
         way,
         reply: Took::median(&runs),
+        api: Took::median(&boots.iter().map(|boot| boot.api).collect::<Vec<_>>()),
         kernel_starts_wall_s: median(boots.iter().map(|boot| boot.kernel).collect()),
         phases,
         runs,

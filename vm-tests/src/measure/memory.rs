@@ -24,17 +24,31 @@ pub struct Use {
     pub unavailable_kib: u64,
     /// PID 1's resident set.
     pub init_kib: u64,
+    /// The same of each service's main process.
+    pub services: Vec<Resident>,
+}
+
+/// A service.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Resident {
+    /// Its name.
+    pub name: String,
+    /// The resident set of its main process.
+    pub kib: u64,
 }
 
 /// Boots machines with 1 GiB and with 512 MiB. What prints the figures is counted too.
 pub fn measure() -> Vec<Use> {
-    let image = Image::with_layers(&["test-meminfo"]);
+    let image = Image::pod("meminfo", &["test-meminfo"], &[]);
     [1024, 512]
         .into_iter()
         .map(|machine_mib| {
             eprintln!("memory: {machine_mib} MiB");
             let vm = Machine::direct(&image).memory(machine_mib).start();
+            vm.pod_serves();
+            vm.make_admin();
             vm.stream_reply("prose.local", BOOT);
+            vm.pull_trigger();
             vm.wait_for("stele-init: service meminfo: done", SOON);
             Use::of(machine_mib, &vm.lines_with("meminfo: ")).expect("no counts of memory")
         })
@@ -73,8 +87,28 @@ impl Use {
             used_kib: kib("total")? - kib("free")? - kib("cached")?,
             unavailable_kib: kib("total")? - kib("available")?,
             init_kib: kib("init")?,
+            services: residents(lines),
         })
     }
+}
+
+/// Of services that have a process: keys of an object are in their order.
+fn residents(lines: &[Line]) -> Vec<Resident> {
+    let value = |line: &Line, key: &str| {
+        let rest = line.rest_after(&format!("\"{key}\": "))?;
+        Some(rest.trim_end_matches(',').trim_matches('"').to_owned())
+    };
+    let mut name = None;
+    let mut services = vec![];
+    for line in lines {
+        name = value(line, "name").or(name);
+        let kib = value(line, "resident").and_then(|bytes| bytes.parse::<u64>().ok());
+        if let (Some(kib), Some(name)) = (kib, &name) {
+            services.push(Resident { name: name.clone(), kib: kib / 1024 });
+        }
+    }
+    services.retain(|service| service.name != "meminfo");
+    services
 }
 
 #[cfg(test)]
@@ -99,10 +133,16 @@ mod tests {
             "      \"init\": 2048,",
             "      \"total\": 512000",
             "    },",
+            "    \"services\": [",
+            "        \"name\": \"certificate\",",
+            "        \"resident\": null,",
+            "        \"name\": \"front\",",
+            "        \"resident\": 2097152,",
         ];
         let used = Use::of(1, &counts.map(line)).unwrap();
         assert_eq!((used.total_kib, used.used_kib, used.unavailable_kib), (500, 250, 150));
         assert_eq!(used.init_kib, 2);
+        assert_eq!(used.services, [Resident { name: "front".into(), kib: 2048 }]);
         assert!(
             Use::of(1, &counts[..4].iter().map(|text| line(text)).collect::<Vec<_>>()).is_none()
         );

@@ -38,8 +38,8 @@ fn chat(vm: &Vm, certificate: &PathBuf, texts: [&str; 2]) -> [Session; 2] {
 
 #[test]
 fn the_guides_path_from_a_first_boot_to_two_people_who_talk_and_talk_on_after_a_reboot() {
-    let disk = Kept::of(&Image::pod("pod", &["test-certificate", "test-member"], &[]), DISK);
     let image = Image::pod("pod", &["test-certificate", "test-member"], &[]);
+    let disk = Kept::of(&image, DISK);
     let vm = Machine::direct(&image).on(&disk).start();
     let certificate = shown_certificate(&vm, BOOT);
     vm.pod_serves();
@@ -70,6 +70,8 @@ fn the_guides_path_from_a_first_boot_to_two_people_who_talk_and_talk_on_after_a_
     assert_eq!(vm.admin_get("/api/v1/server/config")["federation_enabled"], false);
 
     // They talk.
+    vm.pull_trigger();
+    vm.wait_for("stele-init: service member: done", BOOT);
     for session in chat(&vm, &certificate, ["hello, Bob", "hello, Alice"]) {
         assert!(session.message_returned, "{session:?}");
         assert_eq!(session.tls_version.as_deref(), Some("TLSv1.3"), "{session:?}");
@@ -144,7 +146,8 @@ fn the_front_shows_how_the_appliance_is() {
     }
     let page = vm.get("/");
     assert_eq!(page.status, 200, "{page:?}");
-    assert!(page.body.as_str().unwrap().contains("Prose Pod"), "{page:?}");
+    let text = page.body.as_str().unwrap();
+    assert!(text.contains("prose-pod") && text.contains("All services are running"), "{page:?}");
     let headers = page.head.to_lowercase();
     for header in ["content-security-policy:", "x-content-type-options: nosniff"] {
         assert!(headers.contains(header), "{headers}");
