@@ -75,7 +75,7 @@ impl Vm {
         answer.body
     }
 
-    /// Lets what a layer's service `trigger` waits for happen.
+    /// Pulls the trigger of the layer `test-trigger`.
     #[track_caller]
     pub fn pull_trigger(&self) {
         self.wait_for("trigger: waits", BOOT);
@@ -83,7 +83,7 @@ impl Vm {
         self.wait_for("stele-init: service trigger: done", BOOT);
     }
 
-    /// Lets the layer `test-trigger` restart the Pod API.
+    /// Has the layer `test-api-restart` restart the Pod API.
     #[track_caller]
     pub fn restart_api(&self) {
         self.pull_trigger();

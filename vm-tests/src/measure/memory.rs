@@ -39,7 +39,7 @@ pub struct Resident {
 
 /// Boots machines with 1 GiB and with 512 MiB. What prints the figures is counted too.
 pub fn measure() -> Vec<Use> {
-    let image = Image::pod("meminfo", &["test-meminfo"], &[]);
+    let image = Image::pod("meminfo", &["test-trigger", "test-meminfo"], &[]);
     [1024, 512]
         .into_iter()
         .map(|machine_mib| {

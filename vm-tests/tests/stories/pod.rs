@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vm_tests::client::{Login, Session, shown_certificate};
+use vm_tests::data::Data;
 use vm_tests::disk::Kept;
 use vm_tests::http::Asked;
 use vm_tests::images::Image;
@@ -38,7 +39,7 @@ fn chat(vm: &Vm, certificate: &PathBuf, texts: [&str; 2]) -> [Session; 2] {
 
 #[test]
 fn the_guides_path_from_a_first_boot_to_two_people_who_talk_and_talk_on_after_a_reboot() {
-    let image = Image::pod("pod", &["test-certificate", "test-member"], &[]);
+    let image = Image::pod("pod", &["test-certificate", "test-trigger", "test-member"], &[]);
     let disk = Kept::of(&image, DISK);
     let vm = Machine::direct(&image).on(&disk).start();
     let certificate = shown_certificate(&vm, BOOT);
@@ -111,7 +112,7 @@ fn open_stream(vm: &Vm) -> TcpStream {
 
 #[test]
 fn clients_stay_when_the_pod_api_is_started_anew() {
-    let vm = Machine::direct(&Image::pod("trigger", &["test-trigger"], &[])).start();
+    let vm = Machine::direct(&Image::pod("api-restart", &["test-trigger", "test-api-restart"], &[])).start();
     vm.pod_serves();
     vm.make_admin();
     let mut stream = open_stream(&vm);
@@ -163,4 +164,47 @@ fn a_server_alone_has_a_front_and_no_api() {
     assert_eq!(vm.get("/api/pod/version").status, 404);
     assert_eq!(vm.get("/").status, 200);
     assert!(vm.lines_with("gate").is_empty());
+}
+
+#[test]
+fn settings_of_the_operators_are_served_by_and_wrong_ones_leave_the_last_good() {
+    const SAID: &str = "cannot understand /etc/prose-pod-api/Prose.toml";
+    let image = Image::pod("operator", &["test-trigger", "test-operator"], &[]);
+    let disk = Kept::of(&image, DISK);
+    let seed = |domain: &str| {
+        let text = format!("[server]\ndomain = {domain}\n");
+        disk.seed(&[("Prose.toml", text.as_bytes())]);
+    };
+    let served = |vm: &Vm| {
+        let reply = vm.stream_reply("example.org", BOOT).text;
+        assert!(reply.contains("from='example.org'"), "{reply}");
+    };
+    seed("\"example.org\"");
+    let vm = Machine::direct(&image).on(&disk).start();
+    vm.pod_serves();
+    served(&vm);
+    assert_eq!(vm.get("/api/v1/server/config").body, json!({"domain": "example.org"}));
+    // An operator puts a file of their own where the Server's is.
+    vm.pull_trigger();
+    vm.wait_for("stele-init: service operator: done", SOON);
+    vm.power_off(SOON);
+
+    seed("7");
+    let vm = Machine::direct(&image).on(&disk).start();
+    let said = vm.wait_for(SAID, BOOT);
+    // The gate doesn't depend on it, and the Server goes on; only the API has nothing to say.
+    vm.wait_for("stele-init: gate: open", BOOT);
+    served(&vm);
+    let answer = vm.get("/api/pod/version");
+    assert_eq!(answer.status, 503, "{answer:?}");
+    vm.wait_for("prosody.cfg.lua is an operator's own; kept as", SOON);
+    eprintln!("{}", said.text);
+    vm.power_off(SOON);
+    let data = Data::of(&disk);
+    assert_eq!(data.text("/volumes/etc/prosody/prosody.cfg.lua.operator"), "-- mine\n");
+
+    seed("\"example.org\"");
+    let vm = Machine::direct(&image).on(&disk).start();
+    vm.pod_serves();
+    served(&vm);
 }

@@ -38,6 +38,10 @@ for pid = 1, own + 50 do
 end
 print("signals reach: " .. table.concat(reached, " "))
 attempt("read the key", io.open("/var/lib/prosody/self-signed.key"))
+attempt("read the configuration", io.open("/etc/prosody/prosody.cfg.lua"))
+attempt("read the operator's secret", io.open("/etc/prose/env"))
+attempt("reach the admin socket", require("socket.unix")():connect("/var/lib/prosody/prosody.sock"))
+attempt("reach the admin console", require("socket").tcp():connect("127.0.0.1", 5582))
 attempt("write there", io.open("/var/lib/prosody/new", "w"))
 attempt("read init's memory", io.open("/proc/1/mem"))
 attempt("open the disk", io.open("/dev/vda"))
