@@ -83,9 +83,15 @@ impl Network {
 
     /// From here on every interface is switched on that there is, or will be. One way.
     pub fn open(&mut self) -> Result<(), Failure> {
-        self.is_open = true;
+        self.list().or_cannot("list the network's links")?;
+        (self.is_open, self.is_listed) = (true, false);
         self.give_up = clock::now() + READY_WITHIN;
-        self.list().or_cannot("list the network's links")
+        Ok(())
+    }
+
+    /// Was it opened?
+    pub fn is_open(&self) -> bool {
+        self.is_open
     }
 
     /// When, at the latest, what waits for the network shall start.

@@ -1,5 +1,7 @@
 //! The gate among services: what its events are here, and how its effects are carried out.
 
+use std::time::Duration;
+
 use appliance::control::GateState;
 use appliance::secret::Secret;
 use appliance::service::{Service, Side};
@@ -17,6 +19,8 @@ use crate::log::{error, notice, warning};
 use crate::supervisor::Id;
 use crate::worker::{Input, Worker};
 
+/// The wait before the network is tried again.
+const AGAIN_IN: Duration = Duration::from_secs(1);
 /// What the secrets are called in a service's `CREDENTIALS_DIRECTORY`.
 const BOOTSTRAP: &str = "bootstrap";
 const PENDING: &str = "pending";
@@ -156,7 +160,19 @@ impl EventLoop {
         let due = |bootstrap: &mut Bootstrap| bootstrap.wake_at.take_if(|at| *at <= now);
         if self.bootstrap.as_mut().and_then(due).is_some() {
             self.tell_gate(Event::Timeout);
+            if let Err(failure) = self.open_network() {
+                error!("gate: {failure}");
+            }
         }
+    }
+
+    /// Brings the network up behind an open gate, or tries again later.
+    fn open_network(&mut self) -> Result<(), Failure> {
+        let Some(bootstrap) = &mut self.bootstrap else { return Ok(()) };
+        if bootstrap.gate.step() != Step::Open || self.network.is_open() {
+            return Ok(());
+        }
+        self.network.open().inspect_err(|_| bootstrap.wake_at = Some(clock::now() + AGAIN_IN))
     }
 
     pub(super) fn tell_gate(&mut self, event: Event) {
@@ -184,9 +200,8 @@ impl EventLoop {
             Effect::GivePending(secret) => bootstrap.api.credentials.give(PENDING, secret.as_ref()),
             Effect::GiveCurrent(secret) => bootstrap.give_current(&secret),
             Effect::Open => {
-                self.network.open()?;
                 self.tell_configuration(configuration::Event::Opened);
-                Ok(())
+                self.open_network()
             }
             Effect::WakeIn(wait) => {
                 bootstrap.wake_at = Some(clock::now() + wait);
