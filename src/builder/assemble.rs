@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use appliance::boot::{self, Appliance};
@@ -17,6 +16,7 @@ use crate::kernel::{self, Boot};
 use crate::layer::{Content, FileEntry, LayerFolder};
 use crate::lock::{Lock, LockedPackage};
 use crate::plan::{Plan, owner_ids};
+use crate::programs::Programs;
 use crate::slice::Slice;
 use crate::tree::{Entry, Kind, Origin, Tree, merged};
 
@@ -36,18 +36,17 @@ pub struct Assembled {
     pub warnings: Vec<String>,
 }
 
-/// Assembles the tree of `plan`, whose packages `lock` names and `store` holds. `init` is the
-/// program that becomes PID 1.
-pub fn assemble(plan: &Plan, lock: &Lock, store: &Store, init: Arc<[u8]>) -> Result<Assembled> {
+/// Assembles the tree of `plan`, whose packages `lock` names and `store` holds.
+pub fn assemble(plan: &Plan, lock: &Lock, store: &Store, programs: &Programs) -> Result<Assembled> {
     let mut tree = Tree::default();
     add_packages(&mut tree, plan, lock, store)?;
     for layer in &plan.layers {
-        add_files(&mut tree, plan, layer)?;
+        add_files(&mut tree, plan, layer, programs)?;
     }
     add_accounts(&mut tree, plan)?;
     add_merged_links(&mut tree)?;
     let boot = kernel::take(&mut tree, &plan.kernel)?;
-    let (mode, kind) = (0o755, Kind::File(init));
+    let (mode, kind) = (0o755, Kind::File(programs.init.clone()));
     let program = Entry { kind, mode, uid: 0, gid: 0, origin: Origin::Builder };
     tree.add(boot::INIT_PROGRAM, program)?;
     tree.add(boot::APPLIANCE_FILE, built(appliance(plan, lock, &boot)?))?;
@@ -149,10 +148,10 @@ fn package_entry(found: DebPath, package: &str, plan: &Plan) -> Result<Entry> {
     Ok(Entry { kind, mode: found.mode, uid: uid as u32, gid: gid as u32, origin })
 }
 
-fn add_files(tree: &mut Tree, plan: &Plan, layer: &LayerFolder) -> Result<()> {
+fn add_files(tree: &mut Tree, plan: &Plan, layer: &LayerFolder, programs: &Programs) -> Result<()> {
     for (path, file) in &layer.layer.files {
         let context = || format!("cannot use layer {}", layer.name);
-        let entry = file_entry(tree, plan, layer, file).with_context(context)?;
+        let entry = file_entry(tree, plan, layer, file, programs).with_context(context)?;
         match file.replaces {
             true => tree.replace(path.as_str(), entry),
             // The layer says what the directory is like, not whoever happened to be there first.
@@ -176,6 +175,7 @@ fn file_entry(
     plan: &Plan,
     layer: &LayerFolder,
     file: &FileEntry,
+    programs: &Programs,
 ) -> Result<Entry> {
     let kind = match &file.content {
         Content::From(name) => {
@@ -184,6 +184,7 @@ fn file_entry(
                 fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
             Kind::File(bytes.into())
         }
+        Content::Program(program) => Kind::File(programs.get(*program)?),
         Content::Text(text) => Kind::File(text.as_bytes().into()),
         Content::Link(target) => Kind::Link(target.clone()),
         Content::Directory => Kind::Directory,

@@ -34,7 +34,9 @@ pub fn key(plan: &Plan, programs: &Programs) -> Result<Digest> {
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         hash.update(Digest::of(&bytes).0);
     }
-    hash.update(Digest::of(&programs.init).0);
+    for digest in programs.digests().values() {
+        hash.update(digest.0);
+    }
     Ok(Digest(hash.finalize().into()))
 }
 

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use appliance::control::VerbName;
 use appliance::hash::Digest;
-use appliance::service::{Access, Side};
 #[cfg(doc)]
 use appliance::service::Limits;
+use appliance::service::{Access, Side};
 use serde::Deserialize;
 
 use crate::document;
 use crate::glob::Glob;
+use crate::programs::Program;
 use crate::quantity::{AbsolutePath, Granted, MemoryLimit, Mode, Name, Owner, Span};
 
 /// The document `layers/NAME/layer.toml`.
@@ -81,6 +82,8 @@ pub struct FileEntry {
 pub enum Content {
     /// A copy of a file beside the layer's document.
     From(PathBuf),
+    /// A guest program.
+    Program(Program),
     /// This text.
     Text(String),
     /// A symbolic link with this target.
@@ -96,6 +99,7 @@ pub enum Content {
 #[serde(deny_unknown_fields)]
 struct RawFileEntry {
     from: Option<PathBuf>,
+    program: Option<Program>,
     text: Option<String>,
     link: Option<String>,
     #[serde(default)]
@@ -111,16 +115,20 @@ impl TryFrom<RawFileEntry> for FileEntry {
     type Error = String;
 
     fn try_from(raw: RawFileEntry) -> Result<FileEntry, String> {
-        let content = match (raw.from, raw.text, raw.link, raw.dir, raw.joins) {
-            (Some(path), None, None, false, None) => Content::From(path),
-            (None, Some(text), None, false, None) => Content::Text(text),
-            (None, None, Some(target), false, None) => Content::Link(target),
-            (None, None, None, true, None) => Content::Directory,
-            (None, None, None, false, Some(glob)) => Content::Joined(glob),
-            _ => return Err("give one of `from`, `text`, `link`, `dir` and `joins`".into()),
+        let given = [
+            raw.from.map(Content::From),
+            raw.program.map(Content::Program),
+            raw.text.map(Content::Text),
+            raw.link.map(Content::Link),
+            raw.dir.then_some(Content::Directory),
+            raw.joins.map(Content::Joined),
+        ];
+        let mut given = given.into_iter().flatten();
+        let (Some(content), None) = (given.next(), given.next()) else {
+            return Err("give one of `from`, `program`, `text`, `link`, `dir` and `joins`".into());
         };
         let usual_mode = match content {
-            Content::Directory => 0o755,
+            Content::Directory | Content::Program(_) => 0o755,
             Content::Link(_) => 0o777,
             _ => 0o644,
         };
@@ -381,6 +389,7 @@ mod tests {
         for bad in [
             "[files]\n\"/x\" = { text = \"a\", link = \"b\" }\n",
             "[files]\n\"/x\" = { mode = \"0644\" }\n",
+            "[files]\n\"/x\" = { program = \"front\", from = \"front\" }\n",
             "[files]\n\"/x\" = { link = \"b\", mode = \"0644\" }\n",
             "[files]\n\"x\" = { text = \"a\" }\n",
         ] {
@@ -389,6 +398,19 @@ mod tests {
         let good = layer("[files]\n\"/x\" = { dir = true, owner = \"root:mail\" }\n").unwrap();
         let entry = good.files.values().next().unwrap();
         assert_eq!((entry.mode, entry.owner.group.as_str()), (0o755, "mail"));
+    }
+
+    #[test]
+    fn a_program_is_one_that_a_layer_may_place() {
+        let of = |name: &str| layer(&format!("[files]\n\"/x\" = {{ program = \"{name}\" }}\n"));
+        let entry = of("pod-api").unwrap().files.into_values().next().unwrap();
+        assert_eq!((entry.content, entry.mode), (Content::Program(Program::PodApi), 0o755));
+        for (name, hint) in [("fornt", true), ("stele-init", false), ("nginx", false)] {
+            let error = of(name).unwrap_err().to_string();
+            let unknown = format!("unknown program `{name}`, expected `front` or `pod-api`");
+            assert!(error.contains(&unknown), "{error}");
+            assert_eq!(error.contains("did you mean `front`?"), hint, "{error}");
+        }
     }
 
     #[test]

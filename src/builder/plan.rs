@@ -15,7 +15,8 @@ use serde::Serialize;
 
 use crate::data;
 use crate::glob::Glob;
-use crate::layer::{Kernel, LayerFolder};
+use crate::layer::{Content, Kernel, LayerFolder};
+use crate::programs::Program;
 use crate::quantity::{Name, Owner};
 use crate::recipe::{Recipe, RecipeFile};
 use crate::slice::Slice;
@@ -84,6 +85,16 @@ impl Plan {
     /// The recipe.
     pub fn recipe(&self) -> &Recipe {
         &self.file.recipe
+    }
+
+    /// The guest programs that layers place.
+    pub fn programs(&self) -> BTreeSet<Program> {
+        let files = self.layers.iter().flat_map(|layer| layer.layer.files.values());
+        let program = |content: &Content| match content {
+            Content::Program(program) => Some(*program),
+            _ => None,
+        };
+        files.filter_map(|file| program(&file.content)).collect()
     }
 
     /// Digest of all that decides which packages are locked. A lock made from other inputs is

@@ -1,5 +1,6 @@
 //! The guest programs: compiled with cargo from a source checkout, or taken from a folder.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,56 +8,141 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use appliance::hash::Digest;
 use object::elf::{FileHeader64, PT_INTERP};
 use object::read::elf::{FileHeader, ProgramHeader};
+use serde::Deserialize;
 
 use crate::architecture::Architecture;
 
-/// PID 1.
-const INIT: &str = "stele-init";
-/// All guest programs.
-pub const NAMES: [&str; 1] = [INIT];
+/// What people set for C compilers and for SQLite, whose C is part of `pod-api`, by how the names
+/// begin: the guest's programs are the same without it and with it.
+const NOT_THE_GUESTS: [&str; 7] = [
+    "CFLAGS",
+    "CRATE_CC_NO_DEFAULTS",
+    "HOST_CFLAGS",
+    "LIBSQLITE3_",
+    "RUSTFLAGS",
+    "SQLITE_MAX_",
+    "TARGET_CFLAGS",
+];
+
+/// A guest program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Program {
+    /// The web front.
+    Front,
+    /// PID 1.
+    Init,
+    /// The Prose Pod API.
+    PodApi,
+}
+
+impl Program {
+    /// All there are.
+    pub const ALL: [Program; 3] = [Program::Front, Program::Init, Program::PodApi];
+    /// Those that are where a layer puts them; PID 1's place is the builder's business.
+    const PLACED: [Program; 2] = [Program::Front, Program::PodApi];
+
+    /// The name of its file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Program::Front => "front",
+            Program::Init => "stele-init",
+            Program::PodApi => "pod-api",
+        }
+    }
+
+    /// The package that it is compiled from, and cargo's profile for that.
+    fn source(self) -> (&'static str, &'static str) {
+        match self {
+            Program::Front => ("front", "server"),
+            Program::Init => ("init", "init"),
+            Program::PodApi => ("pod-api", "server"),
+        }
+    }
+}
+
+impl TryFrom<String> for Program {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Program, String> {
+        let found = Program::PLACED.into_iter().find(|program| program.name() == name);
+        found.ok_or_else(|| {
+            let known = Program::PLACED.map(|program| format!("`{}`", program.name()));
+            format!("unknown program `{name}`, expected {}", known.join(" or "))
+        })
+    }
+}
 
 /// Programs that run in an appliance.
 #[derive(Debug, Clone)]
 pub struct Programs {
     /// `stele-init`.
     pub init: Arc<[u8]>,
+    placed: BTreeMap<Program, Arc<[u8]>>,
 }
 
 impl Programs {
-    /// Reads the programs in `folder`.
-    pub fn load(folder: &Path) -> Result<Programs> {
-        let path = folder.join(INIT);
-        let bytes = fs::read(&path).with_context(|| {
-            format!(
-                "cannot read {}\nhint: stele programs --out {}",
-                path.display(),
-                folder.display()
-            )
-        })?;
-        if is_dynamic(&bytes).with_context(|| format!("cannot use {}", path.display()))? {
-            bail!(
-                "cannot use {}: it is not static\nhint: stele programs --out {}",
-                path.display(),
-                folder.display()
-            );
-        }
-        Ok(Programs { init: bytes.into() })
-    }
-
-    /// The programs in `folder`, or those of the checkout that `recipe` stands in.
+    /// `stele-init` and those of `wanted`: the ones in `folder`, or else of the checkout that
+    /// `recipe` stands in.
     pub fn find(
         folder: Option<&Path>,
+        wanted: &BTreeSet<Program>,
         recipe: &Path,
         architecture: Architecture,
         quiet: bool,
     ) -> Result<Programs> {
-        match folder {
-            Some(folder) => Programs::load(folder),
-            None => Programs::load(&compile(&checkout(recipe)?, architecture, quiet)?),
+        let Some(folder) = folder else {
+            let checkout = checkout(recipe)?;
+            return Programs::read(wanted, |program| {
+                compile(program, &checkout, architecture, quiet)
+            });
+        };
+        Programs::read(wanted, |program| Ok(folder.join(program.name())))
+    }
+
+    fn read(
+        wanted: &BTreeSet<Program>,
+        path: impl Fn(Program) -> Result<PathBuf>,
+    ) -> Result<Programs> {
+        let read = |program| read(&path(program)?);
+        let init = read(Program::Init)?;
+        let placed = wanted.iter().map(|&program| Ok((program, read(program)?)));
+        Ok(Programs { init, placed: placed.collect::<Result<_>>()? })
+    }
+
+    /// The bytes of a program that was wanted.
+    pub fn get(&self, program: Program) -> Result<Arc<[u8]>> {
+        match program {
+            Program::Init => Ok(self.init.clone()),
+            placed => self.placed.get(&placed).cloned().with_context(|| {
+                format!("internal error: nobody has wanted program {}", placed.name())
+            }),
         }
     }
+
+    /// Their digests, by name.
+    pub fn digests(&self) -> BTreeMap<String, Digest> {
+        let placed = self.placed.iter().map(|(program, bytes)| (*program, bytes));
+        let all = placed.chain([(Program::Init, &self.init)]);
+        all.map(|(program, bytes)| (program.name().to_owned(), Digest::of(bytes))).collect()
+    }
+}
+
+/// A program's bytes.
+pub fn read(path: &Path) -> Result<Arc<[u8]>> {
+    let hint = || {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        format!("hint: stele programs --out {}", folder.display())
+    };
+    let bytes =
+        fs::read(path).with_context(|| format!("cannot read {}\n{}", path.display(), hint()))?;
+    if is_dynamic(&bytes).with_context(|| format!("cannot use {}", path.display()))? {
+        bail!("cannot use {}: it is not static\n{}", path.display(), hint());
+    }
+    Ok(bytes.into())
 }
 
 /// The source checkout that `path` stands in.
@@ -72,46 +158,65 @@ pub fn checkout(path: &Path) -> Result<PathBuf> {
     })
 }
 
-/// Compiles the guest programs of `checkout`; returns the folder that holds them.
+/// Compiles a guest program of `checkout`; returns where it is.
 ///
-/// The bytes depend on the sources, the pinned compiler and nothing else: paths are remapped.
-pub fn compile(checkout: &Path, architecture: Architecture, quiet: bool) -> Result<PathBuf> {
+/// The bytes depend on the sources, the pinned compiler and the host's C library (and compiler, for
+/// SQLite), and nothing else: paths are remapped, and each program is compiled by itself, since
+/// cargo gives crates the features that any of the packages named wants of them.
+pub fn compile(
+    program: Program,
+    checkout: &Path,
+    architecture: Architecture,
+    quiet: bool,
+) -> Result<PathBuf> {
     let target = architecture.rust_target();
     let target_folder = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let target_folder = checkout.join(target_folder.unwrap_or_else(|| "target".into()));
-    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
-    let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
-    let mapped = [
-        (Some(checkout.to_owned()), "/stele"),
-        (Some(target_folder.clone()), "/target"),
-        (cargo_home.or(home), "/cargo"),
-        (Some(sysroot()?), "/rust"),
-    ];
-    for (from, to) in mapped {
-        let from = from.map(|from| from.display().to_string());
-        flags.extend(from.map(|from| format!("--remap-path-prefix={from}={to}")));
-    }
+    let (package, profile) = program.source();
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
         .current_dir(checkout)
-        .args(["build", "--locked", "--package", "init", "--profile", "init", "--target", target])
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-        .env("CARGO_TARGET_DIR", &target_folder)
-        // The tests' own profile and coverage settings are none of the guest's business.
-        .env_remove("RUSTFLAGS");
+        .args(["build", "--locked", "--package", package, "--bin", program.name()])
+        .args(["--profile", profile, "--target", target])
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(checkout, &target_folder)?.join("\x1f"))
+        .env("CARGO_TARGET_DIR", &target_folder);
+    // The tests' own profile and coverage settings are none of the guest's business either.
+    for (name, _) in env::vars_os() {
+        if NOT_THE_GUESTS.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
     if quiet {
         command.arg("--quiet");
     }
-    let status = command.status().context(
-        "cannot compile guest programs: cargo does not start\nhint: --programs DIR with those of a \
-         release, or install Rust",
-    )?;
+    let cannot = || format!("cannot compile guest program {}", program.name());
+    let status = command.status().with_context(|| {
+        format!(
+            "{}: cargo does not start\nhint: --programs DIR with those of a release, or install \
+             Rust",
+            cannot()
+        )
+    })?;
     if !status.success() {
-        bail!("cannot compile guest programs: cargo says why above");
+        bail!("{}: cargo says why above", cannot());
     }
-    Ok(target_folder.join(target).join("init"))
+    Ok(target_folder.join(target).join(profile).join(program.name()))
+}
+
+/// What rustc is told: link statically, and name no path of this host.
+fn flags(checkout: &Path, target_folder: &Path) -> Result<Vec<String>> {
+    let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
+    let mapped = [
+        (Some(checkout.to_owned()), "/stele"),
+        (Some(target_folder.to_owned()), "/target"),
+        (cargo_home.or(home), "/cargo"),
+        (Some(sysroot()?), "/rust"),
+    ];
+    let mapped = mapped.into_iter().filter_map(|(from, to)| Some((from?, to)));
+    let mapped = mapped.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
+    Ok([String::from("-Ctarget-feature=+crt-static")].into_iter().chain(mapped).collect())
 }
 
 fn sysroot() -> Result<PathBuf> {

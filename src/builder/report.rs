@@ -84,7 +84,7 @@ impl Report {
             image: FileReport { bytes: release.disk.size, sha256: image },
             uki: FileReport { bytes: release.uki.len() as u64, sha256: Digest::of(&release.uki) },
             root: root_report(plan, assembled, release),
-            programs: BTreeMap::from([("stele-init".to_owned(), Digest::of(&programs.init))]),
+            programs: programs.digests(),
             warnings: assembled.warnings.clone(),
         }
     }

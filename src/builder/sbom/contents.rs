@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use appliance::boot::INIT_PROGRAM;
 use appliance::hash::Digest;
 use rayon::prelude::*;
 use sha1::{Digest as _, Sha1};
@@ -43,13 +42,15 @@ pub enum Place {
 
 impl Contents {
     /// All files and links of a root, and what starts it.
-    pub fn of(tree: &Tree, boot: &Boot) -> Contents {
+    pub fn of(tree: &Tree, boot: &Boot, programs: &BTreeMap<String, Digest>) -> Contents {
+        let programs = programs.iter().map(|(name, digest)| (*digest, name.as_str())).collect();
         let root = tree.iter().map(|(path, entry)| (Place::Root, path, entry));
         let uki = boot.in_uki.iter().map(|(path, entry)| (Place::Uki, path.as_str(), entry));
         let esp = boot.in_esp.iter().map(|(path, entry)| (Place::Esp, path.as_str(), entry));
         let all: Vec<(Place, &str, &Entry)> = root.chain(uki).chain(esp).collect();
-        let files =
-            all.into_par_iter().filter_map(|(place, path, entry)| Held::new(place, path, entry));
+        let files = all
+            .into_par_iter()
+            .filter_map(|(place, path, entry)| Held::new(place, path, entry, &programs));
         Contents { files: files.collect() }
     }
 
@@ -65,17 +66,21 @@ impl Contents {
 
 impl Held {
     /// `None` for a directory, which SPDX doesn't list.
-    fn new(place: Place, path: &str, entry: &Entry) -> Option<Held> {
+    fn new(
+        place: Place,
+        path: &str,
+        entry: &Entry,
+        programs: &BTreeMap<Digest, &str>,
+    ) -> Option<Held> {
         let (bytes, link) = match &entry.kind {
             Kind::Directory => return None,
             Kind::File(bytes) => (&**bytes, None),
             Kind::Link(target) => (target.as_bytes(), Some(target)),
         };
         let sha1: [u8; 20] = Sha1::digest(bytes).into();
-        let checksums = vec![
-            Checksum { algorithm: "SHA1", value: hex(&sha1) },
-            Checksum::sha256(Digest::of(bytes)),
-        ];
+        let sha256 = Digest::of(bytes);
+        let checksums =
+            vec![Checksum { algorithm: "SHA1", value: hex(&sha1) }, Checksum::sha256(sha256)];
         let comments = [place.comment(), link.map(|target| format!("symbolic link to {target}"))];
         let comments: Vec<String> = comments.into_iter().flatten().collect();
         let file = File {
@@ -86,7 +91,10 @@ impl Held {
             copyright_text: NOASSERTION,
             comment: (!comments.is_empty()).then(|| comments.join("; ")),
         };
-        Some(Held { holder: holder(&entry.origin, path), place, file, sha1 })
+        // A guest program is itself, whoever puts it there.
+        let holder =
+            programs.get(&sha256).map_or_else(|| holder(&entry.origin), |name| program(name));
+        Some(Held { holder, place, file, sha1 })
     }
 }
 
@@ -119,21 +127,20 @@ pub fn layer(name: &str) -> Id {
     Id::new("Layer", name)
 }
 
-/// The id of `stele-init`.
-pub fn init() -> Id {
-    Id::new("Program", "stele-init")
+/// The id of a guest program.
+pub fn program(name: &str) -> Id {
+    Id::new("Program", name)
 }
 
 /// The id of the builder.
 pub fn builder() -> Id {
-    Id::new("Program", "stele")
+    program("stele")
 }
 
-fn holder(origin: &Origin, path: &str) -> Id {
+fn holder(origin: &Origin) -> Id {
     match origin {
         Origin::Package(name) => package(name),
         Origin::Layer(name) => layer(name),
-        Origin::Builder if path == INIT_PROGRAM => init(),
         Origin::Builder => builder(),
     }
 }

@@ -23,6 +23,7 @@ use crate::assemble::Assembled;
 use crate::kernel::Boot;
 use crate::lock::Lock;
 use crate::plan::Plan;
+use crate::programs::Program;
 use crate::report::Report;
 use crate::tree::Tree;
 use contents::{Contents, Place};
@@ -68,7 +69,7 @@ struct Subject<'a> {
 impl Subject<'_> {
     fn document(&self) -> Result<Document> {
         let Report { name, version, .. } = self.report;
-        let contents = Contents::of(self.tree, self.boot);
+        let contents = Contents::of(self.tree, self.boot, &self.report.programs);
         let mut licences = Licences::default();
         let packages = self.packages(&contents, &mut licences);
         let mut document = Document {
@@ -103,7 +104,9 @@ impl Subject<'_> {
         let mut all = vec![packages::appliance(self.report), packages::uki(self.report)];
         all.extend(debian);
         all.extend(self.layers.iter().map(|name| packages::layer(name)));
-        all.extend([packages::init(self.report), packages::builder()]);
+        let programs = self.report.programs.iter();
+        all.extend(programs.map(|(name, digest)| packages::program(name, *digest)));
+        all.push(packages::builder());
         let mut codes = contents.verification_codes();
         for package in &mut all {
             package.package_verification_code = codes.remove(&package.id);
@@ -124,7 +127,8 @@ fn relationships(packages: &[Package], contents: &Contents) -> Vec<Relationship>
     all.extend(parts.map(|package| relation(appliance, "CONTAINS", &package.id)));
     let files = contents.files.iter();
     all.extend(files.clone().map(|held| relation(&held.holder, "CONTAINS", &held.file.id)));
-    all.push(relation(uki, "GENERATED_FROM", &contents::init()));
+    let init = &contents::program(Program::Init.name());
+    all.push(relation(uki, "GENERATED_FROM", init));
     let boot = files.filter(|held| held.place == Place::Uki);
     all.extend(boot.map(|held| relation(uki, "GENERATED_FROM", &held.file.id)));
     all

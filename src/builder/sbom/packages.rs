@@ -1,10 +1,13 @@
 //! What is known of those who bring files into an appliance.
 
+use appliance::hash::Digest;
+
 use super::contents;
 use super::licences::Licences;
 use super::spdx::{Checksum, ExternalRef, Id, NOASSERTION, Package};
 use crate::archive::source::{DEBIAN, SECURITY};
 use crate::lock::LockedPackage;
+use crate::programs::Program;
 use crate::report::Report;
 use crate::tree::{Kind, Tree};
 
@@ -74,17 +77,22 @@ pub fn layer(name: &str) -> Package {
     }
 }
 
-/// `stele-init`.
-pub fn init(report: &Report) -> Package {
-    let digest = report.programs.get("stele-init");
+/// A guest program.
+pub fn program(name: &str, digest: Digest) -> Package {
+    let what = match name == Program::Init.name() {
+        true => "PID 1, in the root and in the UKI",
+        false => "a guest program, where a layer puts it",
+    };
+    // The rest is in the repository's Cargo.lock.
+    let linked = match name == Program::PodApi.name() {
+        true => "Rust's library, the C library and SQLite are linked into it",
+        false => "Rust's library and the C library are linked into it",
+    };
     Package {
-        checksums: digest.map(|digest| Checksum::sha256(*digest)).into_iter().collect(),
+        checksums: vec![Checksum::sha256(digest)],
         primary_package_purpose: Some("APPLICATION"),
-        comment: Some(
-            "PID 1, in the root and in the UKI; Rust's library and the C library are linked into it"
-                .to_owned(),
-        ),
-        ..own(contents::init(), "stele-init")
+        comment: Some(format!("{what}; {linked}")),
+        ..own(contents::program(name), name)
     }
 }
 
@@ -157,8 +165,6 @@ fn source(path: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use appliance::hash::Digest;
-
     use super::*;
 
     fn locked(name: &str, version: &str, archive: &str, path: &str) -> LockedPackage {

@@ -33,6 +33,7 @@ fn tree() -> Tree {
         ("/etc/motd", "layer base", ""),
         ("/etc/passwd", "builder", "root:*:0:0:\n"),
         (INIT_PROGRAM, "builder", "init"),
+        ("/usr/bin/front", "layer base", "front"),
     ];
     let links = [
         ("/usr/share/doc/libgcc", "package libgcc", "gcc-base"),
@@ -102,7 +103,9 @@ fn report() -> Report {
             packages: BTreeMap::new(),
             layers: BTreeMap::new(),
         },
-        programs: BTreeMap::from([("stele-init".to_owned(), Digest::of(b"init"))]),
+        programs: [("front", "front"), ("stele-init", "init")]
+            .map(|(name, bytes)| (name.to_owned(), Digest::of(bytes.as_bytes())))
+            .into(),
         warnings: vec![],
     }
 }
@@ -154,6 +157,17 @@ fn every_file_belongs_to_exactly_one_package() {
             contained.iter().any(|(from, to)| package["SPDXID"] == *from && files.contains(to));
         assert_eq!(package["filesAnalyzed"], holds, "{package}");
         assert_eq!(package["packageVerificationCode"].is_object(), holds, "{package}");
+    }
+}
+
+#[test]
+fn a_guest_program_is_its_own_whoever_places_it() {
+    let document = document(&tree());
+    let contained = contained(&document);
+    for (name, path) in [("front", "/usr/bin/front"), ("stele-init", INIT_PROGRAM)] {
+        let package = Id::new("Program", name).to_string();
+        let file = Id::new("File", path.trim_start_matches('/')).to_string();
+        assert!(contained.contains(&(&package, &file)), "{package} {file}: {contained:?}");
     }
 }
 

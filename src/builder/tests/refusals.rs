@@ -122,6 +122,11 @@ fn layers_that_do_not_fit_are_refused() {
             "[services.s]\nrun = [\"/usr/stub\"]\nuser = \"who\"",
             "it runs as `who`, which no layer declares",
         ),
+        ("[files]\n\"/x\" = { program = \"front\" }", "/programs/front"),
+        (
+            "[files]\n\"/x\" = { program = \"frond\" }",
+            "unknown program `frond`, expected `front` or `pod-api`",
+        ),
         ("[services.init]\nrun = [\"/usr/stub\"]\nuser = \"root\"", "the name is stele-init's own"),
         (
             "[volumes]\n\"/usr\" = { owner = \"root\", mode = \"0755\" }",

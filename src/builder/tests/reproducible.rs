@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::env;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -16,6 +17,7 @@ use support::{STELE, said};
 
 /// `nobody`: who has no home and no rights.
 const NOBODY: u32 = 65534;
+const PROGRAMS: [&str; 3] = ["front", "pod-api", "stele-init"];
 
 #[test]
 fn a_stranger_builds_the_same_bytes_elsewhere() {
@@ -45,11 +47,17 @@ fn another_checkout_compiles_the_same_programs() {
     compile(&checkout(), None, &a);
     let copy = folder.path().join("a copy of the checkout");
     copy_sources(&checkout(), &copy);
-    compile(&copy, Some(&folder.path().join("another target")), &b);
-    assert!(
-        fs::read(a.join("stele-init")).unwrap() == fs::read(b.join("stele-init")).unwrap(),
-        "stele-init depends on where it is compiled"
-    );
+    let target = folder.path().join("another target");
+    compile(&copy, Some(&target), &b);
+    let home = PathBuf::from(env::var_os("HOME").unwrap());
+    for name in PROGRAMS {
+        let (a, b) = (fs::read(a.join(name)).unwrap(), fs::read(b.join(name)).unwrap());
+        assert!(a == b, "{name} depends on where it is compiled");
+        for path in [&copy, &target, &home.join(".cargo")] {
+            let path = path.to_str().unwrap().as_bytes();
+            assert!(!b.windows(path.len()).any(|window| window == path), "{name} knows {path:?}");
+        }
+    }
 }
 
 #[test]
@@ -81,13 +89,19 @@ fn nothing_changed_means_nothing_done() {
     let (built, second, elapsed) = build();
     assert!(!built && first == second);
     println!("a build of nothing took {elapsed:?}");
-    // A file of a layer, the image itself: each brings a build.
-    let config = folder.path().join("layers/prosody/prosody.cfg.lua");
+    // A file of a layer, a program that a layer places, the image itself: each brings a build.
+    let config = folder.path().join("layers/prosody-pod/prosody.bootstrap.cfg.lua");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, format!("{text}-- changed\n")).unwrap();
     let (built, third, _) = build();
     assert!(built && third != first);
     fs::write(&config, text).unwrap();
+    let front = programs.join("front");
+    let bytes = fs::read(&front).unwrap();
+    fs::write(&front, [&bytes[..], b"changed"].concat()).unwrap();
+    let (built, changed, _) = build();
+    assert!(built && changed != first);
+    fs::write(&front, bytes).unwrap();
     fs::remove_file(folder.path().join("out/prose-pod-1.0.0.img")).unwrap();
     let (built, fourth, _) = build();
     assert!(built && fourth == first);
@@ -99,6 +113,8 @@ fn compile(checkout: &Path, target: Option<&Path>, out: &Path) {
     command.arg("programs").arg("--out").arg(out).current_dir(checkout);
     if let Some(target) = target {
         command.env("CARGO_TARGET_DIR", target);
+        // What others want of C compilers and of SQLite is nothing to the guest's programs.
+        command.env("CFLAGS", "-O0").env("SQLITE_MAX_COLUMN", "100");
     }
     succeeded(command.output().unwrap());
 }

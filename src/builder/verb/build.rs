@@ -65,7 +65,8 @@ pub fn build(
     let recipe = plan.recipe();
     let lock = Lock::of(plan)?;
     let architecture = recipe.debian.architecture;
-    let programs = Programs::find(options.programs, &plan.file.path, architecture, quiet)?;
+    let wanted = plan.programs();
+    let programs = Programs::find(options.programs, &wanted, &plan.file.path, architecture, quiet)?;
     let stem = format!("{}-{}", recipe.name, recipe.version);
     let place = |extension: &str| options.out.join(format!("{stem}.{extension}"));
     let (image, sbom_file, report_file) = (place("img"), place("spdx.json"), place("json"));
@@ -78,7 +79,7 @@ pub fn build(
     }
     fetch_missing(plan, &lock, options, store, progress)?;
     progress.step("unpacking packages");
-    let mut assembled = assemble::assemble(plan, &lock, store, programs.init.clone())?;
+    let mut assembled = assemble::assemble(plan, &lock, store, &programs)?;
     let provenance = Provenance::of(&assembled.tree, &lock).to_text()?;
     assembled.tree.add(provenance::FILE, assemble::built(provenance))?;
     progress.step("writing the root file system");
