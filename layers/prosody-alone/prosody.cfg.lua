@@ -1,4 +1,4 @@
--- What the Server starts with until something renders a configuration for it.
+-- The whole configuration of this Server.
 
 daemonize = false
 pidfile = "/run/prosody/prosody.pid"
