@@ -22,9 +22,12 @@ pub const ROOT_MODULES: &str = "/usr/lib/stele/modules";
 pub const DHCP_USER: u32 = 990;
 /// The same of the child that asks time servers.
 pub const TIME_USER: u32 = 991;
-/// The user (and group) that the child of `stele-init` runs as that proves the change of the bootstrap
-/// secret.
-pub const PROVE_USER: u32 = 992;
+/// The same of the child that asks the Server.
+pub const ASK_USER: u32 = 992;
+/// The same of the child that writes the Server's configuration.
+pub const RENDER_USER: u32 = 993;
+/// All of them: no layer's user is one.
+pub const OWN_USERS: [u32; 4] = [DHCP_USER, TIME_USER, ASK_USER, RENDER_USER];
 
 /// The initrd's file: what must be loaded to see the disk, and which root is the only one to open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -225,7 +225,8 @@ fn add_accounts(tree: &mut Tree, plan: &Plan) -> Result<()> {
     let own = [
         ("stele-dhcp", boot::DHCP_USER),
         ("stele-time", boot::TIME_USER),
-        ("stele-prove", boot::PROVE_USER),
+        ("stele-ask", boot::ASK_USER),
+        ("stele-render", boot::RENDER_USER),
     ];
     let own = own.map(|(name, uid)| {
         let (name, home) = (name.into(), "/nonexistent".into());

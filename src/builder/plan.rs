@@ -221,7 +221,7 @@ fn resolve_users(layers: &[LayerFolder]) -> Result<BTreeMap<String, User>> {
     for folder in layers {
         for (name, account) in &folder.layer.users {
             let taken = users.values().find(|user| user.name == *name || user.uid == account.uid);
-            if [boot::DHCP_USER, boot::TIME_USER, boot::PROVE_USER].contains(&account.uid) {
+            if boot::OWN_USERS.contains(&account.uid) {
                 bail!(
                     "cannot use layer {}: uid {} of user `{name}` is stele-init's own",
                     folder.name,

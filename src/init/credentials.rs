@@ -53,6 +53,11 @@ impl Credentials {
         Ok(Credentials { folder, uid, gid })
     }
 
+    /// The group of the service's user.
+    pub fn gid(&self) -> u32 {
+        self.gid
+    }
+
     /// Gives it this secret under this name; `None`: takes it away.
     pub fn give(&self, name: &str, secret: Option<&Secret>) -> Result<(), Failure> {
         let path = self.folder.join(name);
@@ -98,11 +103,11 @@ fn fresh() -> Result<Secret, Failure> {
 /// quotes of a shell's, `#` begins a comment.
 fn variable<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    let values = lines.filter_map(|line| {
+    let mut values = lines.rev().filter_map(|line| {
         let (found, value) = line.split_once('=')?;
         (found.trim_end() == name).then(|| unquoted(value.trim()))
     });
-    values.last()
+    values.next()
 }
 
 /// Quotes around the whole are no part of it.

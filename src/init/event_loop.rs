@@ -2,6 +2,7 @@
 //!
 //! Nothing in here waits for anything but [`EventLoop::wait`], and that has a deadline.
 
+mod configuration;
 mod gate;
 mod happenings;
 mod network;
@@ -50,6 +51,8 @@ pub struct EventLoop {
     name: String,
     /// The appliance's.
     version: String,
+    /// The date that its image is of, in seconds since 1970.
+    built: u64,
     supervisor: Supervisor,
     /// By [`Id`].
     workers: Vec<Worker>,
@@ -115,11 +118,12 @@ impl EventLoop {
     ) -> Result<EventLoop, Failure> {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&end::signals(), flags).or_cannot("read signals")?;
-        let Appliance { name, version, services, .. } = appliance;
+        let Appliance { name, version, services, clock: built, .. } = appliance;
         let bootstrap = Bootstrap::of(&services)?;
         let mut this = EventLoop {
             name,
             version,
+            built,
             supervisor: Supervisor::default(),
             workers: vec![],
             starts: vec![],
@@ -142,7 +146,10 @@ impl EventLoop {
             hourly: Hourly::default(),
         };
         for service in services {
-            this.add(Worker::new(service)?);
+            let worker = Worker::new(service)?;
+            // Before anybody starts to whom they are granted.
+            worker.make_runtime_folders()?;
+            this.add(worker);
         }
         if this.bootstrap.is_none() {
             this.network.open()?;
@@ -160,6 +167,7 @@ impl EventLoop {
             notice!("root: starts {} services", self.workers.len());
             let orders = self.supervisor.start();
             self.obey(orders);
+            self.settle_as_before();
         }
         watchdog::bite_after(watchdog::SHORT);
         loop {
@@ -303,6 +311,7 @@ impl EventLoop {
         self.hourly.on_time(now);
         self.on_leases(now);
         self.on_gate_time(now);
+        self.on_configuration_time(now);
         if let Some(door) = &mut self.door {
             door.on_time(now);
         }

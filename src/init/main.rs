@@ -10,9 +10,11 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod ask;
 mod cgroup;
 mod child;
 mod clock;
+mod configuration;
 mod control;
 mod credentials;
 mod data;
@@ -38,11 +40,12 @@ mod notify;
 mod output;
 mod power_button;
 mod probe;
-mod prove;
 mod pulse;
 mod random;
+mod render;
 mod root;
 mod seed;
+mod server_file;
 mod slot;
 mod supervisor;
 mod switch_root;
@@ -69,7 +72,8 @@ fn main() {
         ["dhcp", interface] => dhcp::child::run(interface),
         ["time", floor] => time::child::run(floor),
         ["control", request] => control::client::run(request),
-        ["prove"] => prove::run(),
+        ["ask"] => ask::run(),
+        ["render"] => render::run(),
         _ => {
             eprintln!("stele-init is PID 1 of an appliance; nobody else runs it");
             std::process::exit(2)

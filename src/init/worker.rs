@@ -17,7 +17,6 @@ use crate::cgroup::Cgroup;
 use crate::clock::{self, Moment};
 use crate::dhcp;
 use crate::failure::{Failure, OrCannot as _};
-use crate::gate::Generation;
 use crate::journal::Journal;
 use crate::launch::{Launch, Streams};
 use crate::lifecycle::Policy;
@@ -25,9 +24,8 @@ use crate::log::{self, Priority, error, warning};
 use crate::mounts::make_folder;
 use crate::notify::Notices;
 use crate::output::{Output, Throttle, Verdict};
-use crate::prove::Question;
 use crate::pulse::Pulse;
-use crate::{probe, prove, sys, time};
+use crate::{child, probe, sys, time};
 
 /// One service's.
 #[derive(Debug)]
@@ -64,8 +62,10 @@ struct Process {
 struct Child {
     input: Input,
     reports: Output,
-    /// Of one that proves.
-    question: Option<Question>,
+    /// What one that asks or renders is handed at its start.
+    document: Vec<u8>,
+    /// What it was handed that in.
+    paper: Option<File>,
 }
 
 /// What a child of init's own is given as its standard input.
@@ -75,8 +75,10 @@ pub enum Input {
     Dhcp(u32),
     /// A socket: to this time server.
     Time(Ipv4Addr),
-    /// The secrets to prove, of the Server of this generation.
-    Proof(Generation),
+    /// A question to the Server.
+    Ask,
+    /// Settings to be rendered.
+    Render,
 }
 
 /// What came of [`Worker::start`].
@@ -113,7 +115,10 @@ impl Worker {
     pub fn for_child(service: Service, input: Input) -> Result<Worker, Failure> {
         let reports = Output::new().or_cannot(format_args!("prepare {}", service.name))?;
         let worker = Worker::new(service)?;
-        Ok(Worker { child: Some(Child { input, reports, question: None }), ..worker })
+        Ok(Worker {
+            child: Some(Child { input, reports, document: vec![], paper: None }),
+            ..worker
+        })
     }
 
     /// What all messages call it.
@@ -162,10 +167,7 @@ impl Worker {
                 sys::packet_socket(interface, &dhcp::FILTER).or_cannot(what)?
             }
             Some(Input::Time(server)) => time::socket(server).or_cannot(what)?,
-            Some(Input::Proof(_)) => {
-                let question = self.child.as_ref().and_then(|child| child.question.as_ref());
-                prove::input(question.ok_or("there is no question").or_cannot(what)?)?
-            }
+            Some(Input::Ask | Input::Render) => self.paper_anew()?.into(),
             None => File::open("/dev/null").or_cannot(what)?.into(),
         };
         let streams = Streams {
@@ -188,7 +190,8 @@ impl Worker {
         matches!(&self.service.kind, Kind::Daemon { ready, .. } if looked_for(ready))
     }
 
-    fn make_runtime_folders(&self) -> Result<(), Failure> {
+    /// Makes its directories in `/run`, which may be granted to others.
+    pub fn make_runtime_folders(&self) -> Result<(), Failure> {
         const RUNTIME_SIZE: &str = "size=16m,nr_inodes=4k";
         let user = &self.service.user;
         self.service.runtime.iter().try_for_each(|path| {
@@ -202,8 +205,8 @@ impl Worker {
             if is_mounted(folder).or_cannot(what)? {
                 return Ok(());
             }
-            // Memory of its own: what it fills is not all of `/run`.
-            let options = format!("mode=0750,uid={},gid={},{RUNTIME_SIZE}", user.uid, user.gid);
+            // Memory of its own: what it fills is not all of `/run`. Only whoever is granted it sees it.
+            let options = format!("mode=0755,uid={},gid={},{RUNTIME_SIZE}", user.uid, user.gid);
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
             mount(Some("tmpfs"), folder, Some("tmpfs"), flags, Some(options.as_str()))
                 .or_cannot(what)
@@ -339,11 +342,24 @@ impl Worker {
         &self.journal
     }
 
-    /// When it starts next, it shall prove this.
-    pub fn ask(&mut self, question: Question) {
+    /// When it starts next, it shall be handed this.
+    pub fn hand(&mut self, document: Vec<u8>) {
         if let Some(child) = &mut self.child {
-            child.question = Some(question);
+            child.document = document;
         }
+    }
+
+    /// What it was handed its document in: it may have written there.
+    pub fn paper(&mut self) -> Option<&mut File> {
+        self.child.as_mut().and_then(|child| child.paper.as_mut())
+    }
+
+    fn paper_anew(&mut self) -> Result<File, Failure> {
+        let what = "hand over a document";
+        let child = self.child.as_mut().ok_or("it is no child").or_cannot(what)?;
+        let paper = child::paper(&child.document).or_cannot(what)?;
+        child.paper = Some(paper.try_clone().or_cannot(what)?);
+        Ok(paper)
     }
 
     /// When it starts next, it shall speak to somebody else: another server, an interface that

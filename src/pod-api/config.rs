@@ -3,17 +3,19 @@
 //! `PROSE_AUTH__TOKEN_TTL=PT1H` says the same as `[auth] token_ttl = "PT1H"`. Keys that are none of
 //! ours are another program's, so they aren't looked at.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use appliance::settings::{
+    Contact, Domain, Domains, LogLevel, Retention, Settings, TlsProfile, UNSETTLED_DOMAIN, Uri,
+};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use toml::{Table, Value as Toml};
 
-use crate::duration::{Retention, Span};
-use crate::jid::Domain;
+use crate::duration::Span;
 
 /// The most bytes that a configuration may have.
 const LONGEST: u64 = 1024 * 1024;
@@ -21,13 +23,11 @@ const LONGEST: u64 = 1024 * 1024;
 const SHORTEST_PASSWORD: usize = 8;
 /// What names of the environment begin with.
 const PREFIX: &str = "PROSE_";
-/// The domain of a Pod that nobody has configured.
-const DOMAIN: &str = "prose.local";
 
 /// All that is configured, each value right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// What `GET /v1/server/config` shows an admin.
+    /// The messaging server's part of it.
     pub server: ServerConfig,
     /// The fewest characters that a new password must have.
     pub min_password_length: usize,
@@ -35,13 +35,20 @@ pub struct Config {
     pub token_ttl: Duration,
 }
 
-/// The messaging server's settings, by the API's names for them.
+/// The messaging server's settings, by the API's names for them: as `GET /v1/server/config` shows
+/// them to an admin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServerConfig {
-    pub domain: String,
+    pub domain: Domain,
     #[serde(flatten)]
     pub defaults: Defaults,
     pub c2s_unencrypted: bool,
+    /// Not shown.
+    #[serde(skip)]
+    pub log_level: LogLevel,
+    /// Not shown.
+    #[serde(skip)]
+    pub public_contacts: BTreeMap<Contact, Vec<Uri>>,
 }
 
 /// `[server.defaults]`: what holds for a setting that no admin has changed.
@@ -57,21 +64,13 @@ pub struct Defaults {
     pub tls_profile: TlsProfile,
     pub federation_enabled: bool,
     pub federation_whitelist_enabled: bool,
-    pub federation_friendly_servers: Vec<ServerName>,
-    pub settings_backup_interval: Interval,
-    pub user_data_backup_interval: Interval,
+    pub federation_friendly_servers: Domains,
+    /// Only shown, as the next one.
+    pub settings_backup_interval: String,
+    pub user_data_backup_interval: String,
     pub push_notification_with_body: bool,
     pub push_notification_with_sender: bool,
 }
-
-/// A domain, shown as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Domain")]
-pub struct ServerName(String);
-
-/// A length of time that is only shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interval(String);
 
 /// How uploads are encrypted: it is only shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,21 +80,13 @@ pub enum EncryptionScheme {
     Aes256,
 }
 
-/// Mozilla's words for how old a client may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TlsProfile {
-    Modern,
-    Intermediate,
-    Old,
-}
-
 /// The file's own form.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Document {
     server: ServerTable,
     auth: Auth,
+    public_contacts: BTreeMap<Contact, Vec<Uri>>,
     debug_use_at_your_own_risk: Debug,
 }
 
@@ -104,6 +95,7 @@ struct Document {
 struct ServerTable {
     domain: Option<Domain>,
     defaults: Defaults,
+    log_level: LogLevel,
     /// Seconds: the older name of `auth.token_ttl`.
     oauth2_access_token_ttl: Option<u32>,
 }
@@ -139,39 +131,26 @@ pub enum Error {
 }
 
 impl ServerConfig {
-    /// The document that `stele-init` renders Prosody's configuration from: what has an effect on
-    /// it, by the same names.
-    pub fn settings(&self) -> Value {
-        let Defaults {
-            message_archive_enabled,
-            message_archive_retention,
-            file_upload_allowed,
-            file_storage_encryption_scheme: _,
-            file_storage_retention,
-            mfa_required: _,
-            tls_profile,
-            federation_enabled,
-            federation_whitelist_enabled,
-            federation_friendly_servers,
-            settings_backup_interval: _,
-            user_data_backup_interval: _,
-            push_notification_with_body,
-            push_notification_with_sender,
-        } = &self.defaults;
-        json!({
-            "domain": self.domain,
-            "message_archive_enabled": message_archive_enabled,
-            "message_archive_retention": message_archive_retention,
-            "file_upload_allowed": file_upload_allowed,
-            "file_storage_retention": file_storage_retention,
-            "tls_profile": tls_profile,
-            "federation_enabled": federation_enabled,
-            "federation_whitelist_enabled": federation_whitelist_enabled,
-            "federation_friendly_servers": federation_friendly_servers,
-            "push_notification_with_body": push_notification_with_body,
-            "push_notification_with_sender": push_notification_with_sender,
-            "c2s_unencrypted": self.c2s_unencrypted,
-        })
+    /// What has an effect on the Server: what `stele-init` renders its configuration from.
+    pub fn settings(&self) -> Settings {
+        let ServerConfig { domain, defaults, c2s_unencrypted, log_level, public_contacts } =
+            self.clone();
+        Settings {
+            domain,
+            message_archive_enabled: defaults.message_archive_enabled,
+            message_archive_retention: defaults.message_archive_retention,
+            file_upload_allowed: defaults.file_upload_allowed,
+            file_storage_retention: defaults.file_storage_retention,
+            push_notification_with_body: defaults.push_notification_with_body,
+            push_notification_with_sender: defaults.push_notification_with_sender,
+            tls_profile: defaults.tls_profile,
+            federation_enabled: defaults.federation_enabled,
+            federation_whitelist_enabled: defaults.federation_whitelist_enabled,
+            federation_friendly_servers: defaults.federation_friendly_servers,
+            c2s_unencrypted,
+            log_level,
+            public_contacts,
+        }
     }
 }
 
@@ -209,7 +188,7 @@ impl Config {
 }
 
 fn checked(document: Document) -> Result<Config, String> {
-    let Document { server, auth, debug_use_at_your_own_risk: debug } = document;
+    let Document { server, auth, public_contacts, debug_use_at_your_own_risk: debug } = document;
     let min_password_length = auth.min_password_length.unwrap_or(15);
     if !(SHORTEST_PASSWORD..=256).contains(&min_password_length) {
         return Err(format!(
@@ -218,9 +197,14 @@ fn checked(document: Document) -> Result<Config, String> {
     }
     let older = server.oauth2_access_token_ttl.map(|seconds| Duration::from_secs(seconds.into()));
     let token_ttl = auth.token_ttl.map(|span| span.0).or(older);
-    let domain = server.domain.as_ref().map_or(DOMAIN, Domain::as_str).to_owned();
-    let c2s_unencrypted = debug.c2s_unencrypted;
-    let server = ServerConfig { domain, defaults: server.defaults, c2s_unencrypted };
+    let domain = server.domain.map_or_else(|| UNSETTLED_DOMAIN.parse(), Ok);
+    let server = ServerConfig {
+        domain: domain.map_err(|error| error.to_string())?,
+        defaults: server.defaults,
+        c2s_unencrypted: debug.c2s_unencrypted,
+        log_level: server.log_level,
+        public_contacts,
+    };
     let token_ttl = token_ttl.unwrap_or(Duration::from_secs(3 * 60 * 60));
     Ok(Config { server, min_password_length, token_ttl })
 }
@@ -253,27 +237,21 @@ fn scalar(text: String) -> Toml {
     }
 }
 
-impl From<Domain> for ServerName {
-    fn from(domain: Domain) -> ServerName {
-        ServerName(domain.as_str().to_owned())
-    }
-}
-
 impl Default for Defaults {
     fn default() -> Defaults {
         Defaults {
             message_archive_enabled: true,
-            message_archive_retention: Retention::Infinite,
+            message_archive_retention: Retention::default(),
             file_upload_allowed: true,
             file_storage_encryption_scheme: EncryptionScheme::Aes256,
-            file_storage_retention: Retention::Infinite,
+            file_storage_retention: Retention::default(),
             mfa_required: true,
-            tls_profile: TlsProfile::Modern,
+            tls_profile: TlsProfile::default(),
             federation_enabled: false,
             federation_whitelist_enabled: false,
-            federation_friendly_servers: vec![],
-            settings_backup_interval: Interval("P1D".into()),
-            user_data_backup_interval: Interval("P1W".into()),
+            federation_friendly_servers: Domains::default(),
+            settings_backup_interval: "P1D".into(),
+            user_data_backup_interval: "P1W".into(),
             push_notification_with_body: true,
             push_notification_with_sender: true,
         }
@@ -293,22 +271,32 @@ mod tests {
         Config::load(&path, environment).map_err(|error| error.to_string())
     }
 
+    fn contacts(abuse: &str) -> BTreeMap<Contact, Vec<Uri>> {
+        BTreeMap::from([(Contact::Abuse, vec![abuse.parse().unwrap()])])
+    }
+
     #[test]
     fn nothing_configured_is_a_pod_of_prose_local() {
         let none = Config::load(Path::new("/nonexistent/Prose.toml"), std::iter::empty()).unwrap();
         assert_eq!(none, load("", &[]).unwrap());
-        assert_eq!(none.server.domain, "prose.local");
+        assert_eq!(none.server.settings(), Settings::new(UNSETTLED_DOMAIN.parse().unwrap()));
         assert_eq!(none.min_password_length, 15);
         assert_eq!(none.token_ttl.as_secs(), 10_800);
     }
 
     #[test]
     fn the_environment_wins_over_the_file() {
-        let file = "[server]\ndomain = \"Acme.example\"\nlog_level = \"info\"\n\
-                    [server.defaults]\nmessage_archive_retention = \"P2W\"\n[branding]\ncolour = 1\n";
-        let alone = load(file, &[]).unwrap();
-        assert_eq!(alone.server.domain, "acme.example");
-        assert_eq!(alone.server.defaults.message_archive_retention, Retention::For(14, 'D'));
+        let file = "[server]\ndomain = \"Acme.example\"\nlog_level = \"debug\"\n\
+                    [server.defaults]\nmessage_archive_retention = \"P2W\"\n[branding]\ncolour = 1\n\
+                    [public_contacts]\nabuse = [\"mailto:abuse@acme.example\"]\n";
+        let alone = load(file, &[]).unwrap().server.settings();
+        let expected = Settings {
+            message_archive_retention: Retention::Days(14),
+            log_level: LogLevel::Debug,
+            public_contacts: contacts("mailto:abuse@acme.example"),
+            ..Settings::new("acme.example".parse().unwrap())
+        };
+        assert_eq!(alone, expected);
         let with = load(
             file,
             &[
@@ -317,14 +305,22 @@ mod tests {
                 ("PROSE_SERVER__DEFAULTS__FEDERATION_FRIENDLY_SERVERS", "[\"a.example\"]"),
                 ("PROSE_AUTH__TOKEN_TTL", "PT1H"),
                 ("PROSE_AUTH__MIN_PASSWORD_LENGTH", "8"),
+                ("PROSE_SERVER__LOG_LEVEL", "error"),
+                ("PROSE_PUBLIC_CONTACTS__ABUSE", "[\"tel:112\"]"),
                 ("PROSE_LOG__LEVEL__X", "odd"),
                 ("HOME", "/"),
             ],
         );
         let with = with.unwrap();
-        assert_eq!(with.server.domain, "2024.example");
-        assert!(with.server.defaults.federation_enabled);
-        assert_eq!(with.server.defaults.federation_friendly_servers.len(), 1);
+        let expected = Settings {
+            federation_enabled: true,
+            federation_friendly_servers: vec!["a.example".parse().unwrap()].try_into().unwrap(),
+            message_archive_retention: Retention::Days(14),
+            log_level: LogLevel::Error,
+            public_contacts: contacts("tel:112"),
+            ..Settings::new("2024.example".parse().unwrap())
+        };
+        assert_eq!(with.server.settings(), expected);
         assert_eq!((with.token_ttl.as_secs(), with.min_password_length), (3600, 8));
     }
 
@@ -332,8 +328,16 @@ mod tests {
     fn what_is_wrong_is_named_with_its_line() {
         for (file, environment, said) in [
             ("[server]\ndomain = 7\n", ("A", ""), "line 2"),
-            ("[server]\ndomain = \"a b\"\n", ("A", ""), "not a domain name like example.org"),
+            (
+                "[server]\ndomain = \"a b\"\n",
+                ("A", ""),
+                "labels must be of letters, digits and dashes",
+            ),
             ("[server", ("A", ""), "line 1"),
+            ("[server]\ndomain = \"admin.prose.local\"\n", ("A", ""), "the Pod itself uses it"),
+            ("[server]\nlog_level = \"all\"\n", ("A", ""), "line 2"),
+            ("[server.defaults]\nfile_storage_retention = \"P1\"\n", ("A", ""), "such as P1Y"),
+            ("[public_contacts]\nabuse = [\"me\"]\n", ("A", ""), "begins with mailto:"),
             ("[auth]\nmin_password_length = 7\n", ("A", ""), "expected 8 to 256"),
             ("[auth]\ntoken_ttl = \"3h\"\n", ("A", ""), "a duration like PT3H"),
             ("", ("PROSE_SERVER__DEFAULTS__TLS_PROFILE", "new"), "in the environment"),

@@ -3,11 +3,15 @@
 //!
 //! ```text
 //! logging in ─► settings ─► reading ─► in step ── the connection fails, the host changes ─► logging in
-//!     └─ fails ───┴── fail ────┴─ fails ─► a pause, twice as long each time ─► logging in
+//!     │                       ├─ the domain isn't served yet ─► a pause ─► reading
+//!     └───────── fails ───────┴─ fails ─► a pause ─► logging in
 //! ```
 //!
-//! Settings that are refused stop nothing, since the Server goes on with the last good ones; they
-//! are submitted again at each login until they are taken.
+//! `stele-init` accepts settings before they are checked and loaded, and keeps them until the gate
+//! is open: the domain is served a while later. A Server that is started anew starts with the last
+//! ones that were good. So to submit them once a login is enough. Where they are refused, they are
+//! submitted again until the domain is served; if it is, the Server goes on with older ones till
+//! the next login.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,10 +25,12 @@ use crate::projection::Projection;
 use crate::rotation::Rotation;
 use crate::server::{self, Connection, Server};
 
-/// The first pause, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// For so long it is usual that the Server doesn't answer: it is being started.
+/// The first pause; each is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// For so long it is usual that the Server isn't there: it is being started, or loads the settings.
 const USUAL: Duration = Duration::from_secs(15);
+/// The longest pause within that time, and after it.
+const LONGEST_PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
 
 /// Pauses between attempts, and what is said of those that fail: only what goes on failing.
 struct Patience {
@@ -47,18 +53,9 @@ pub async fn log_in(server: &Arc<dyn Server>, init: &dyn Init) -> Connection {
 /// Keeps `pod` in step, for ever.
 pub async fn follow(pod: &Pod, server: Arc<dyn Server>, init: Arc<dyn Init>) {
     let (mut rotation, mut patience) = (Rotation::default(), Patience::new());
-    let settings = pod.config.server.settings();
-    let mut are_submitted = false;
     loop {
         let why = match rotation.complete(&server, &*init).await {
-            Ok(connection) => {
-                let submitted = match are_submitted {
-                    true => Ok(()),
-                    false => init.settings(&settings).await.map_err(|error| error.to_string()),
-                };
-                are_submitted = submitted.is_ok();
-                stay_in_step(pod, connection, submitted).await
-            }
+            Ok(connection) => stay_in_step(pod, &connection, &*init).await,
             Err(error) => error.to_string(),
         };
         if pod.unlink() {
@@ -70,27 +67,19 @@ pub async fn follow(pod: &Pod, server: Arc<dyn Server>, init: Arc<dyn Init>) {
     }
 }
 
-/// Returns why it isn't any more. `submitted` says what became of the settings: they may be refused
-/// for now, because the gate isn't open yet.
-async fn stay_in_step(pod: &Pod, connection: Connection, submitted: Result<(), String>) -> String {
-    let mut seq = match read(pod, &connection).await {
+/// Returns why it isn't any more.
+async fn stay_in_step(pod: &Pod, connection: &Connection, init: &dyn Init) -> String {
+    let mut seq = match begin(pod, connection, init).await {
         Ok(seq) => seq,
-        Err(server::Error::Refused { status: 404, .. }) => {
-            let why = submitted.err().map_or(String::new(), |error| format!(": {error}"));
-            return format!("the Server does not serve {} yet{why}", pod.domain.as_str());
-        }
         Err(error) => return format!("cannot read the Server's accounts: {error}"),
     };
-    log::info(format_args!("in step with the Server, which serves {}", pod.domain.as_str()));
-    if let Err(error) = submitted {
-        log::error(format_args!("the Server goes on with older settings: {error}"));
-    }
+    log::info(format_args!("in step with the Server, which serves {}", pod.domain()));
     loop {
         match connection.changes(seq).await {
             Ok(changes) => {
                 seq = changes.seq;
                 if pod.apply(changes).await {
-                    return format!("{} came or went", pod.domain.as_str());
+                    return format!("{} came or went", pod.domain());
                 }
             }
             Err(error) => return format!("cannot follow its changes: {error}"),
@@ -98,13 +87,34 @@ async fn stay_in_step(pod: &Pod, connection: Connection, submitted: Result<(), S
     }
 }
 
+/// Submits the settings, and reads everything as soon as the domain is served: see [`read`].
+async fn begin(pod: &Pod, connection: &Connection, init: &dyn Init) -> Result<u64, server::Error> {
+    let settings = pod.config.server.settings();
+    let (mut patience, mut submitted) = (Patience::new(), init.settings(&settings).await);
+    let seq = loop {
+        match read(pod, connection).await {
+            Err(server::Error::Refused { error, .. }) if error == "no_such_host" => (),
+            result => break result?,
+        }
+        let why = submitted.as_ref().err().map_or(String::new(), |error| format!(": {error}"));
+        patience.wait(&format!("the Server does not serve {} yet{why}", pod.domain())).await;
+        if submitted.is_err() {
+            submitted = init.settings(&settings).await;
+        }
+    };
+    if let Err(error) = submitted {
+        log::error(format_args!("the Server goes on with older settings: {error}"));
+    }
+    Ok(seq)
+}
+
 /// Reads everything; returns the number of the last change in it.
 async fn read(pod: &Pod, connection: &Connection) -> Result<u64, server::Error> {
-    let version = connection.version().await?;
-    let host = pod.domain.as_str();
+    let host = pod.domain().as_ref();
     // In this order: a session that comes or goes in between is among the changes.
     let accounts = connection.accounts(host).await?;
     let sessions = connection.sessions(host).await?;
+    let version = connection.version().await?;
     let projection = Projection::new(accounts, &sessions);
     let seq = projection.seq();
     pod.link(connection.clone(), version, projection).await;
@@ -113,16 +123,42 @@ async fn read(pod: &Pod, connection: &Connection) -> Result<u64, server::Error> 
 
 impl Patience {
     fn new() -> Patience {
-        Patience { pause: PAUSES.0, failing: None, said: String::new() }
+        Patience { pause: FIRST_PAUSE, failing: None, said: String::new() }
     }
 
     async fn wait(&mut self, why: &str) {
-        let since = self.failing.get_or_insert_with(Instant::now);
-        if since.elapsed() > USUAL && self.said != why {
+        let since = self.failing.get_or_insert_with(Instant::now).elapsed();
+        if since > USUAL && self.said != why {
             log::warn(why);
             self.said = why.to_owned();
         }
         sleep(self.pause).await;
-        self.pause = PAUSES.1.min(self.pause * 2);
+        self.pause = after(self.pause, since);
+    }
+}
+
+/// The pause after this one, so long after the first failure.
+fn after(pause: Duration, since: Duration) -> Duration {
+    let longest = if since > USUAL { LONGEST_PAUSES.1 } else { LONGEST_PAUSES.0 };
+    longest.min(pause * 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_short_while_that_is_usual() {
+        for (pause, since, next) in [
+            (50, 0, 100),
+            (400, 1000, 500),
+            (500, 15_000, 500),
+            (500, 15_001, 1000),
+            (1000, 60_000, 2000),
+            (2000, 60_000, 2000),
+        ] {
+            let [pause, since, next] = [pause, since, next].map(Duration::from_millis);
+            assert_eq!(after(pause, since), next, "{pause:?} {since:?}");
+        }
     }
 }

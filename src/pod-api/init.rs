@@ -4,9 +4,8 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use serde_json::Value;
-
-use crate::secret::Secret;
+use appliance::secret::Secret;
+use appliance::settings::Settings;
 
 pub mod control;
 
@@ -22,7 +21,7 @@ pub trait Init: Send + Sync {
     /// The pending secret is the Server's: prove it, and open the gate.
     fn rotation_done(&self) -> Answer<'_>;
     /// What the Server is to be like: rendered, checked, loaded. The same again changes nothing.
-    fn settings<'a>(&'a self, document: &'a Value) -> Answer<'a>;
+    fn settings<'a>(&'a self, settings: &'a Settings) -> Answer<'a>;
 }
 
 /// What may be the secret of the API's account.

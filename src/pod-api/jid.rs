@@ -1,12 +1,12 @@
-//! Names: local parts, domains, and the bare JIDs made of both. Whoever holds one needn't check it
-//! again.
+//! Names: local parts, and the bare JIDs made of them and domains. Whoever holds one needn't check
+//! it again.
 
 use std::fmt;
 
-use serde::Deserialize;
+use appliance::settings::Domain;
 use unicode_normalization::UnicodeNormalization as _;
 
-/// The most bytes in a local part and in a domain, by RFC 7622.
+/// The most bytes in a local part, by RFC 7622.
 const LONGEST: usize = 1023;
 /// The most bytes in the name of a new account: Prosody names a file by it, a byte as `%e9`.
 const LONGEST_NEW: usize = 64;
@@ -16,11 +16,6 @@ const EXCLUDED: [char; 8] = ['"', '&', '\'', '/', ':', '<', '>', '@'];
 /// What stands before the `@`, in the form that Prosody keeps: composed and lower-case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Localpart(String);
-
-/// What stands behind it: dotted labels of letters, digits and hyphens, lower-case.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Domain(String);
 
 /// `localpart@domain`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,45 +74,19 @@ impl Localpart {
     }
 }
 
-impl Domain {
-    /// Reads one.
-    pub fn parse(text: &str) -> Result<Domain, BadName> {
-        let text = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-        let is_label = |label: &str| {
-            let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-            (1..=63).contains(&label.len())
-                && label.bytes().all(inner)
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        };
-        let is_domain = text.len() <= 253 && text.split('.').all(is_label);
-        if is_domain { Ok(Domain(text)) } else { Err(BadName::NotADomain) }
-    }
-
-    /// Without a dot at its end.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl Jid {
     /// Reads a bare JID; one with a resource isn't.
     pub fn parse(text: &str) -> Result<Jid, BadName> {
         let (local, domain) = text.split_once('@').ok_or(BadName::NoAt)?;
-        Ok(Jid { local: Localpart::parse(local)?, domain: Domain::parse(domain)? })
-    }
-}
-
-impl TryFrom<String> for Domain {
-    type Error = BadName;
-    fn try_from(text: String) -> Result<Domain, BadName> {
-        Domain::parse(&text)
+        let local = Localpart::parse(local)?;
+        let domain = domain.strip_suffix('.').unwrap_or(domain).parse();
+        Ok(Jid { local, domain: domain.map_err(|_| BadName::NotADomain)? })
     }
 }
 
 impl fmt::Display for Jid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.local.0, self.domain.0)
+        write!(f, "{}@{}", self.local.0, self.domain)
     }
 }
 
@@ -139,6 +108,7 @@ mod tests {
             ("alice@", Err(BadName::NotADomain)),
             ("alice@ex ample", Err(BadName::NotADomain)),
             ("alice@a..b", Err(BadName::NotADomain)),
+            ("alice@10.0.0.1", Err(BadName::NotADomain)),
             ("alice@-a.org", Err(BadName::NotADomain)),
             ("alice@example.org/phone", Err(BadName::NotADomain)),
             ("a@b@example.org", Err(BadName::NotADomain)),

@@ -1,5 +1,5 @@
-//! Lines for the journal: one an event, its level first. No secret ever gets here: [`crate::secret`]
-//! shows nothing of itself.
+//! Lines for the journal: one an event, its level first. No secret ever gets here: a
+//! [`Secret`](appliance::secret::Secret) shows nothing of itself.
 
 use std::fmt::Display;
 

@@ -40,7 +40,6 @@ use crate::arguments::Arguments;
 use crate::config::Config;
 use crate::init::Init;
 use crate::init::control::Control;
-use crate::jid::Domain;
 use crate::pod::Pod;
 use crate::serve::Listener;
 use crate::server::Server;
@@ -99,9 +98,8 @@ fn prepare(arguments: &Arguments) -> Result<Pod, String> {
     let environment = env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let config = Config::load(&arguments.config, environment).map_err(|error| error.to_string())?;
-    let domain = Domain::parse(&config.server.domain).map_err(|error| error.to_string())?;
     let (store, kept) = Store::open(&arguments.data).map_err(|error| error.to_string())?;
-    Ok(Pod::new(config, domain, store, kept))
+    Ok(Pod::new(config, store, kept))
 }
 
 /// Somebody tells it to.

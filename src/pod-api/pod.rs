@@ -6,12 +6,14 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use appliance::secret::Secret;
+use appliance::settings::Domain;
+
 use crate::config::Config;
-use crate::jid::{Domain, Jid, Localpart};
+use crate::jid::{Jid, Localpart};
 use crate::log;
 use crate::problem::Problem;
 use crate::projection::{News, Projection};
-use crate::secret::Secret;
 use crate::server::{Changes, Connection, Version};
 use crate::store::{Error, Kept, Store};
 use crate::throttle::Throttle;
@@ -22,8 +24,6 @@ use crate::workspace::Workspace;
 pub struct Pod {
     /// What the operator wrote.
     pub config: Config,
-    /// The domain of members.
-    pub domain: Domain,
     /// Where to write what must last.
     pub store: Store,
     /// Held by whoever makes the first account or names the workspace: one after the other.
@@ -56,7 +56,7 @@ pub fn now() -> u64 {
 
 impl Pod {
     /// Nothing is known of the Server yet.
-    pub fn new(config: Config, domain: Domain, store: Store, kept: Kept) -> Pod {
+    pub fn new(config: Config, store: Store, kept: Kept) -> Pod {
         let nicknames = kept.nicknames.into_iter();
         let nicknames = nicknames.filter_map(|(of, it)| Some((Localpart::parse(&of).ok()?, it)));
         let state = State {
@@ -66,12 +66,17 @@ impl Pod {
             ..State::default()
         };
         let (setup, login) = Default::default();
-        Pod { config, domain, store, setup, login, state: Mutex::new(state) }
+        Pod { config, store, setup, login, state: Mutex::new(state) }
+    }
+
+    /// The domain of members.
+    pub fn domain(&self) -> &Domain {
+        &self.config.server.domain
     }
 
     /// The JID of one of us.
     pub fn jid(&self, local: &Localpart) -> Jid {
-        Jid { local: local.clone(), domain: self.domain.clone() }
+        Jid { local: local.clone(), domain: self.domain().clone() }
     }
 
     // The Server
@@ -79,7 +84,7 @@ impl Pod {
     /// The Server is in step now. Those whose account has gone, or is another, are logged out.
     pub async fn link(&self, connection: Connection, version: Version, projection: Projection) {
         let is_void = |token: &Token| {
-            let jid = Jid::parse(&token.jid).ok().filter(|jid| jid.domain == self.domain);
+            let jid = Jid::parse(&token.jid).ok().filter(|jid| jid.domain == *self.domain());
             let known = jid.as_ref().and_then(|jid| projection.account(&jid.local));
             known.is_none_or(|known| known.created.is_some_and(|made| made > token.created))
         };
@@ -99,7 +104,7 @@ impl Pod {
     /// Takes what happened; is the host another now?
     pub async fn apply(&self, changes: Changes) -> bool {
         let news = self.with(|state| match &mut state.link {
-            Some(link) => link.projection.apply(self.domain.as_str(), changes),
+            Some(link) => link.projection.apply(self.domain().as_ref(), changes),
             None => vec![],
         });
         let mut is_another = false;
@@ -158,7 +163,7 @@ impl Pod {
     /// Whose token it is.
     pub fn owner(&self, token: &Secret) -> Option<Jid> {
         let jid = self.with(|state| state.tokens.owner(token, now()).map(|it| it.jid.clone()));
-        Jid::parse(&jid?).ok().filter(|jid| jid.domain == self.domain)
+        Jid::parse(&jid?).ok().filter(|jid| jid.domain == *self.domain())
     }
 
     async fn log_out(&self, local: &Localpart) {

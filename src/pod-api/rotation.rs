@@ -14,8 +14,10 @@
 
 use std::sync::Arc;
 
+use appliance::secret::Secret;
+
 use crate::init::{self, Credentials, Init};
-use crate::secret::Secret;
+use crate::secret;
 use crate::server::{self, Connection, Server};
 
 /// What a secret is to init, in the order in which they are tried.
@@ -57,7 +59,7 @@ pub enum Error {
     Init(#[from] init::Error),
     /// The kernel has no randomness.
     #[error("cannot make a secret: {0}")]
-    Random(getrandom::Error),
+    Random(String),
 }
 
 /// What this process remembers of it: what it was told sooner than the files say.
@@ -94,7 +96,7 @@ impl Rotation {
             Left::Rotate => {
                 let new = match candidates.iter().find(|(known, _)| *known == Known::Pending) {
                     Some((_, pending)) => pending.clone(),
-                    None => Secret::random().map_err(Error::Random)?,
+                    None => secret::random("").map_err(Error::Random)?,
                 };
                 self.pending = Some(new.clone());
                 init.rotation_pending(&new).await?;

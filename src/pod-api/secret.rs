@@ -1,45 +1,19 @@
-//! What must not be seen: it never shows in a log, and comparing it takes equally long wherever it
-//! differs.
+//! Secrets that are made here.
 
-use std::fmt;
+use appliance::secret::Secret;
 
-use subtle::ConstantTimeEq as _;
-
-/// A password or a token. Printing it shows nothing of it.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// One that somebody else made.
-    pub fn new(text: impl Into<String>) -> Secret {
-        Secret(text.into())
-    }
-
-    /// A new one: 256 random bits, as 64 hex digits. Fails if the kernel has no randomness.
-    pub fn random() -> Result<Secret, getrandom::Error> {
-        let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes)?;
-        Ok(Secret(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
-    }
-
-    /// What it is, for the one who must know.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
+/// A new one: a prefix, and 256 random bits as 64 hex digits. Fails if there is no randomness.
+pub fn random(prefix: &str) -> Result<Secret, String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Secret::try_from(format!("{prefix}{digits}")).map_err(|error| error.to_string())
 }
 
-impl PartialEq for Secret {
-    fn eq(&self, other: &Secret) -> bool {
-        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
-    }
-}
-
-impl Eq for Secret {}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
+/// One of this text.
+#[cfg(test)]
+pub fn of(text: &str) -> Secret {
+    Secret::try_from(text.to_owned()).unwrap()
 }
 
 #[cfg(test)]
@@ -47,20 +21,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_one_is_strong_and_shows_nothing() {
-        let (one, other) = (Secret::random().unwrap(), Secret::random().unwrap());
-        assert_ne!(one, other);
-        assert_eq!(one.expose().len(), 64);
-        assert!(one.expose().bytes().all(|byte| byte.is_ascii_hexdigit()));
-        assert_eq!(format!("{one:?}"), "Secret(…)");
-    }
-
-    #[test]
-    fn only_the_same_is_equal() {
-        for (one, other, same) in
-            [("a", "a", true), ("a", "b", false), ("a", "aa", false), ("", "", true)]
-        {
-            assert_eq!(Secret::new(one) == Secret::new(other), same, "{one} {other}");
-        }
+    fn a_new_one_is_strong() {
+        let (one, other) = (random("").unwrap(), random("a:").unwrap());
+        assert_eq!(one.reveal().len(), 64);
+        assert!(one.reveal().bytes().all(|byte| byte.is_ascii_hexdigit()));
+        assert!(other.reveal().starts_with("a:") && !other.reveal().ends_with(one.reveal()));
     }
 }

@@ -111,3 +111,23 @@ async fn answer(stream: Box<dyn Stream>, router: Router, mut stopped: watch::Rec
     }
     let _ = connection.await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn another_user_may_connect_and_an_old_socket_gives_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("http.sock");
+        for start in ["the first", "one whose predecessor was killed"] {
+            let listener = Listener::bind(path.to_str().unwrap()).await.unwrap();
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o666, "{start}");
+            let (client, served) =
+                tokio::join!(tokio::net::UnixStream::connect(&path), listener.accept());
+            assert!(client.is_ok() && served.is_ok(), "{start}");
+            assert!(path.exists(), "{start}: a killed one leaves its socket");
+        }
+    }
+}

@@ -8,13 +8,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use appliance::secret::Secret;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::jid::Localpart;
 use crate::member::Role;
-use crate::secret::Secret;
 
 pub mod http;
 
@@ -165,7 +165,7 @@ impl Connection {
 
     /// Changes the secret. From then on the old one is refused.
     pub async fn rotate_secret(&self, new: &Secret) -> Result<(), Error> {
-        self.tell("rotate_secret", json!({ "new": new.expose() })).await
+        self.tell("rotate_secret", json!({ "new": new.reveal() })).await
     }
 
     /// All accounts of a host; a refusal with 404 says that it isn't served (yet).
@@ -198,7 +198,7 @@ impl Connection {
     ) -> Result<(), Error> {
         let with = json!({
             "host": host, "localpart": localpart.as_str(),
-            "password": password.expose(), "role": role.to_server(),
+            "password": password.reveal(), "role": role.to_server(),
         });
         self.tell("create_account", with).await
     }
@@ -215,7 +215,7 @@ impl Connection {
             ok: bool,
         }
         let with = json!({
-            "host": host, "localpart": localpart.as_str(), "password": password.expose(),
+            "host": host, "localpart": localpart.as_str(), "password": password.reveal(),
         });
         match self.ask("check_password", with).await {
             Ok(Checked { ok }) => Ok(ok),

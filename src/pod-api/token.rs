@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 
+use appliance::secret::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
-use crate::secret::Secret;
+use crate::secret;
 
 /// The most tokens of one member: a login more, and their oldest is void.
 const MOST: usize = 64;
@@ -36,14 +37,14 @@ pub struct Tokens {
 }
 
 /// A new token, as its owner gets it.
-pub fn make() -> Result<Secret, getrandom::Error> {
-    Ok(Secret::new(format!("{PREFIX}{}", Secret::random()?.expose())))
+pub fn make() -> Result<Secret, String> {
+    secret::random(PREFIX)
 }
 
 impl Digest {
     /// Of a token that somebody shows.
     pub fn of(token: &Secret) -> Digest {
-        Digest(Sha256::digest(token.expose()).into())
+        Digest(Sha256::digest(token.reveal()).into())
     }
 }
 
@@ -87,23 +88,23 @@ impl Tokens {
     }
 }
 
-/// The two parts of `Authorization: Basic …`: a name, and all behind the first colon.
-pub fn basic(header: &str) -> Option<(String, Secret)> {
+/// The two parts of `Authorization: Basic …`: a name, and all behind the first colon, if that can
+/// be a password.
+pub fn basic(header: &str) -> Option<(String, Option<Secret>)> {
     let (scheme, rest) = header.split_once(' ')?;
     let decoded =
         STANDARD.decode(rest.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"));
     let text = String::from_utf8(decoded?).ok()?;
     let (name, password) = text.split_once(':')?;
-    Some((name.to_owned(), Secret::new(password)))
+    Some((name.to_owned(), Secret::try_from(password.to_owned()).ok()))
 }
 
 /// The token of `Authorization: Bearer …`. The Dashboard says `null` where it has none.
 pub fn bearer(header: &str) -> Option<Secret> {
     let (scheme, token) = header.split_once(' ')?;
     let token = token.trim();
-    let is_one =
-        scheme.eq_ignore_ascii_case("bearer") && !["", "null", "undefined"].contains(&token);
-    is_one.then(|| Secret::new(token))
+    let is_one = scheme.eq_ignore_ascii_case("bearer") && !["null", "undefined"].contains(&token);
+    Secret::try_from(token.to_owned()).ok().filter(|_| is_one)
 }
 
 #[cfg(test)]
@@ -123,7 +124,6 @@ mod tests {
             assert_eq!(tokens.owner(&secret, now).is_some(), good, "{now}");
         }
         assert!(tokens.owner(&make().unwrap(), 1000).is_none());
-        assert!(tokens.owner(&Secret::new(""), 1000).is_none());
     }
 
     #[test]
@@ -148,9 +148,10 @@ mod tests {
     fn headers_are_read_as_the_dashboard_writes_them() {
         let encode = |text: &str| STANDARD.encode(text);
         for (header, expected) in [
-            (format!("Basic {}", encode("a@b:c")), Some(("a@b", "c"))),
-            (format!("basic {}", encode("a@b:c:d")), Some(("a@b", "c:d"))),
-            (format!("Basic {}", encode("a@b:")), Some(("a@b", ""))),
+            (format!("Basic {}", encode("a@b:c")), Some(("a@b", Some("c")))),
+            (format!("basic {}", encode("a@b:c:d")), Some(("a@b", Some("c:d")))),
+            (format!("Basic {}", encode("a@b:")), Some(("a@b", None))),
+            (format!("Basic {}", encode("a@b:c\n")), Some(("a@b", None))),
             (format!("Basic {}", encode("null")), None),
             (format!("Bearer {}", encode("a@b:c")), None),
             ("Basic %%%".to_owned(), None),
@@ -158,7 +159,9 @@ mod tests {
             (String::new(), None),
         ] {
             let read = basic(&header);
-            let read = read.as_ref().map(|(name, password)| (name.as_str(), password.expose()));
+            let read = read
+                .as_ref()
+                .map(|(name, password)| (name.as_str(), password.as_ref().map(Secret::reveal)));
             assert_eq!(read, expected, "{header}");
         }
         for (header, expected) in [
@@ -171,7 +174,7 @@ mod tests {
             ("Basic x", None),
         ] {
             let read = bearer(header);
-            assert_eq!(read.as_ref().map(Secret::expose), expected, "{header}");
+            assert_eq!(read.as_ref().map(Secret::reveal), expected, "{header}");
         }
     }
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A real XMPP client: logs in over STARTTLS, sends itself a message, waits for it, and lists what
-is in its archive.
+"""A real XMPP client: logs in over STARTTLS, sends itself or somebody else a message, waits for it or
+for theirs, and lists what is in its archive.
 
-Prints one JSON object; exits 0 if the message came back, else 1 with a cause in "failed". The
+Prints one JSON object; exits 0 if the message came, else 1 with a cause in "failed". The
 server's certificate must be the one given, and be for the domain. Needs python3-slixmpp.
 """
 
@@ -18,13 +18,15 @@ import slixmpp
 
 
 class Client(slixmpp.ClientXMPP):
-    """One login, one message."""
+    """One login, one message each way."""
 
     def __init__(self, options, outcome):
         super().__init__(options.jid, options.password)
         self.ca_certs = pathlib.Path(options.certificate)
         self.outcome = outcome
         self.body = options.body or secrets.token_hex(16)
+        self.peer = options.peer
+        self.awaited = options.expect or self.body
         self.facts = {"message_returned": False, "archive": []}
         self.refusal = "no mechanism in common"
         self.register_plugin("xep_0313")
@@ -54,11 +56,12 @@ class Client(slixmpp.ClientXMPP):
         self.facts["cipher"] = tls.cipher()[0]
         self.facts["sasl_mechanism"] = self["feature_mechanisms"].mech.name
         self.send_presence()
-        self.send_message(mto=self.boundjid, mbody=self.body, mtype="chat")
+        self.send_message(mto=self.peer or self.boundjid, mbody=self.body, mtype="chat")
 
     async def on_message(self, message):
-        is_mine = message["body"] == self.body and message["from"] == self.boundjid
-        if is_mine and not self.facts["message_returned"]:
+        sender = self.peer or self.boundjid.bare
+        is_it = message["body"] == self.awaited and message["from"].bare == sender
+        if is_it and not self.facts["message_returned"]:
             self.facts["message_returned"] = True
             try:
                 async for result in self["xep_0313"].iterate(rsm={"max": "50"}):
@@ -109,6 +112,8 @@ def main():
     parser.add_argument("--password", required=True)
     parser.add_argument("--certificate", required=True, help="PEM file: the one to accept")
     parser.add_argument("--body", help="the message; else a random one")
+    parser.add_argument("--peer", help="whom it is for; else oneself")
+    parser.add_argument("--expect", help="what the peer says")
     parser.add_argument("--within", type=float, default=30, help="seconds")
     facts = asyncio.run(run(parser.parse_args()))
     print(json.dumps(facts))

@@ -33,12 +33,14 @@ pub struct Login<'a> {
     pub certificate: PathBuf,
     /// The message to oneself; else a random one.
     pub body: Option<&'a str>,
+    /// To whom else the message goes, and what they say.
+    pub peer: Option<(&'a str, &'a str)>,
 }
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Session {
-    /// Did the message to oneself come back?
+    /// Did the message to oneself come back, or the peer's come?
     pub message_returned: bool,
     /// The texts of all messages that the Server has kept for this account, the oldest first.
     pub archive: Vec<String>,
@@ -53,7 +55,7 @@ pub struct Session {
 }
 
 impl Login<'_> {
-    /// Logs in at `server`, sends oneself a message, and waits for it.
+    /// Logs in at `server`, sends a message, and waits for it or for the peer's.
     #[track_caller]
     pub fn run(&self, server: SocketAddr) -> Session {
         self.try_run(server).unwrap_or_else(|error| panic!("{error:#}"))
@@ -67,6 +69,9 @@ impl Login<'_> {
         command.args(["--host", &server.ip().to_string(), "--port", &server.port().to_string()]);
         command.args(["--jid", self.jid, "--password", self.password]);
         command.args(self.body.iter().flat_map(|body| ["--body", body]));
+        if let Some((peer, expected)) = self.peer {
+            command.args(["--peer", peer, "--expect", expected]);
+        }
         command.args(["--within", &WITHIN.to_string(), "--certificate"]).arg(&self.certificate);
         let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
         let said = String::from_utf8_lossy(&output.stderr);
@@ -76,7 +81,7 @@ impl Login<'_> {
     }
 }
 
-/// The certificate that the layer `test-account` shows on the console, as a file in the VM's folder.
+/// The certificate that the layer `test-certificate` shows on the console, as a file in the VM's folder.
 #[track_caller]
 pub fn shown_certificate(vm: &Vm, within: Duration) -> PathBuf {
     vm.wait_for("stele-init: service show-certificate: done", within);

@@ -13,8 +13,10 @@ use serde_json::Value;
 use crate::mutant::{self, Edit};
 use crate::scratch::{self, bounded};
 
-/// The recipe that stories are about.
-pub const RECIPE: &str = "prose-pod";
+/// The recipe that is shipped: the whole Pod.
+pub const POD: &str = "prose-pod";
+/// The recipe of a Server alone: enough for what is PID 1's business.
+pub const SERVER: &str = "prosody";
 /// Compiling the builder or the guest programs may take that long, in seconds.
 const COMPILE_WITHIN: u32 = 1800;
 const BUILD_WITHIN: u32 = 300;
@@ -32,25 +34,46 @@ impl Image {
     /// What is shipped.
     pub fn release() -> Image {
         static BUILT: OnceLock<Image> = OnceLock::new();
-        let build = || build_release().unwrap_or_else(|error| panic!("{error:#}"));
+        let build = || build_recipe(POD).unwrap_or_else(|error| panic!("{error:#}"));
         BUILT.get_or_init(build).clone()
     }
 
-    /// What is shipped, and these layers of `vm-tests/layers`.
+    /// A Server alone, as its recipe has it.
+    pub fn server() -> Image {
+        static BUILT: OnceLock<Image> = OnceLock::new();
+        let build = || build_recipe(SERVER).unwrap_or_else(|error| panic!("{error:#}"));
+        BUILT.get_or_init(build).clone()
+    }
+
+    /// A Server alone, and these layers of `vm-tests/layers`.
     pub fn with_layers(layers: &[&str]) -> Image {
         Image::changed(&layers.join("+"), layers, &[])
     }
 
-    /// The same, with files of the shipped layers changed. It is called `name`.
+    /// The Pod, and these layers of `vm-tests/layers`, with files of the shipped layers changed. It
+    /// is called `name`.
+    pub fn pod(name: &str, layers: &[&str], changes: &[Change]) -> Image {
+        let built = build_variant(POD, name, layers, changes, None);
+        built.unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// The same, with guest programs of changed sources.
+    pub fn pod_mutant(name: &str, layers: &[&str], edits: &[Edit]) -> Image {
+        let built = mutant::programs(name, edits)
+            .and_then(|programs| build_variant(POD, name, layers, &[], Some(programs)));
+        built.unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// A Server alone, with files of the shipped layers changed. It is called `name`.
     pub fn changed(name: &str, layers: &[&str], changes: &[Change]) -> Image {
-        let built = build_variant(name, layers, changes, None);
+        let built = build_variant(SERVER, name, layers, changes, None);
         built.unwrap_or_else(|error| panic!("{error:#}"))
     }
 
     /// The same, with guest programs of changed sources.
     pub fn mutant(name: &str, layers: &[&str], changes: &[Change], edits: &[Edit]) -> Image {
         let built = mutant::programs(name, edits)
-            .and_then(|programs| build_variant(name, layers, changes, Some(programs)));
+            .and_then(|programs| build_variant(SERVER, name, layers, changes, Some(programs)));
         built.unwrap_or_else(|error| panic!("{error:#}"))
     }
 }
@@ -68,14 +91,15 @@ pub struct Change<'a> {
     pub to: &'a str,
 }
 
-fn build_release() -> Result<Image> {
+fn build_recipe(name: &str) -> Result<Image> {
     let _held = scratch::lock("build")?;
-    let out = scratch::folder("vm-images/release")?;
+    let out = scratch::folder(&format!("vm-images/{name}"))?;
     let tools = Tools::find()?;
-    build(&tools.stele, &tools.programs, &recipes().join(RECIPE).with_extension("toml"), &out)
+    build(&tools.stele, &tools.programs, &recipes().join(name).with_extension("toml"), &out)
 }
 
 fn build_variant(
+    recipe: &str,
     name: &str,
     layers: &[&str],
     changes: &[Change],
@@ -84,7 +108,7 @@ fn build_variant(
     let _held = scratch::lock("build")?;
     let out = scratch::folder(&format!("vm-images/{name}"))?;
     write_changed(changes, &out.join(CHANGED))?;
-    let recipe = write_variant(layers, &out)?;
+    let recipe = write_variant(recipe, layers, &out)?;
     let tools = Tools::find()?;
     build(&tools.stele, programs.as_ref().unwrap_or(&tools.programs), &recipe, &out)
 }
@@ -127,13 +151,13 @@ pub fn recipes() -> PathBuf {
 
 /// Writes the recipe with more layers into `folder`, and the lock beside it: it stays valid, since
 /// these layers name no packages.
-fn write_variant(layers: &[&str], folder: &Path) -> Result<PathBuf> {
-    let recipe = recipes().join(RECIPE).with_extension("toml");
+fn write_variant(recipe: &str, layers: &[&str], folder: &Path) -> Result<PathBuf> {
+    let recipe = recipes().join(recipe).with_extension("toml");
     let text =
         fs::read_to_string(&recipe).with_context(|| format!("cannot read {}", recipe.display()))?;
     let text = variant(&text, layers, &recipes(), &[folder.join(CHANGED), own_layers()])
         .with_context(|| format!("cannot make a variant of {}", recipe.display()))?;
-    let (own, lock) = (folder.join(RECIPE).with_extension("toml"), recipe.with_extension("lock"));
+    let (own, lock) = (folder.join("variant.toml"), recipe.with_extension("lock"));
     fs::write(&own, text).with_context(|| format!("cannot write {}", own.display()))?;
     fs::copy(&lock, own.with_extension("lock"))
         .with_context(|| format!("cannot copy {}", lock.display()))?;

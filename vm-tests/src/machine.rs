@@ -37,6 +37,14 @@ const ALWAYS: [&str; 12] = [
 pub const DISK: u64 = 2 << 30;
 /// The port of the guest that clients connect to.
 pub const XMPP: u16 = 5222;
+/// The port of its web front.
+pub const HTTP: u16 = 3030;
+/// The port at which its services speak to the Server: nobody outside shall reach it.
+pub const INTERNAL: u16 = 5280;
+/// The port at which the layer `test-trigger` waits.
+pub const TRIGGER: u16 = 7777;
+/// Ports of the guest that this host has a way to.
+pub(crate) const FORWARDED: [u16; 4] = [XMPP, HTTP, INTERNAL, TRIGGER];
 
 /// How the kernel gets started.
 #[derive(Debug, Clone)]
@@ -223,7 +231,10 @@ impl Machine {
             command.args(["-trace", "blk_co_preadv", "-D", &log]);
         }
         let network = match self.network {
-            Network::Qemus => format!("user,id=net,hostfwd=tcp:127.0.0.1:0-:{XMPP}"),
+            Network::Qemus => {
+                let forward = |port| format!(",hostfwd=tcp:127.0.0.1:0-:{port}");
+                format!("user,id=net{}", FORWARDED.map(forward).concat())
+            }
             Network::Silent | Network::Peer(_) => "hubport,id=net,hubid=0".to_owned(),
         };
         // A replay has no neighbour.

@@ -27,9 +27,10 @@ pub struct Edit<'a> {
 /// Compiles the guest programs of the sources with `edits`; returns their folder.
 pub fn programs(name: &str, edits: &[Edit]) -> Result<PathBuf> {
     let context = || format!("cannot make the mutant {name}");
-    let own = scratch::folder(&format!("vm-mutants/{name}"))?;
-    let (sources, out) = (own.join("sources"), own.join("programs"));
-    fs::create_dir_all(&sources).with_context(context)?;
+    // One after another, in one place: then what a mutant is made of is compiled once for all.
+    let _held = scratch::lock("mutants")?;
+    let sources = scratch::folder("vm-mutants/sources")?;
+    let out = scratch::folder(&format!("vm-mutants/{name}"))?;
     for item in COPIED {
         refresh(&scratch::workspace().join(item), &sources.join(item), edits, Path::new(item))
             .with_context(context)?;

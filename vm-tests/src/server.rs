@@ -21,7 +21,6 @@
 //! | `STELE_STORE` | `~/.cache/stele` |
 
 mod chat;
-mod http;
 mod tree;
 
 use std::fs::{self, File};
@@ -36,8 +35,8 @@ use appliance::settings::{self, Certificate, INTERNAL_HOST, Place, Prosody, Sett
 
 use crate::scratch;
 
+pub use crate::http::{Answer, Asked, base64};
 pub use chat::Client;
-pub use http::{Answer, Asked, base64};
 pub use tree::Tree;
 
 /// Both, the older first.

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::console::{self, Line};
-use crate::machine::{Machine, READS, XMPP};
+use crate::machine::{FORWARDED, HTTP, Machine, READS, XMPP};
 use crate::peer::{self, Asked, Cable, Heard, Peer};
 use crate::process;
 use crate::qmp::{self, Event, Qmp};
@@ -37,7 +37,8 @@ pub struct Vm {
     pid: u32,
     started: Instant,
     folder: PathBuf,
-    xmpp: SocketAddr,
+    /// Where this host reaches ports of the guest.
+    ports: BTreeMap<u16, SocketAddr>,
     /// To the neighbour of the harness's, if it has that.
     cable: Option<Cable>,
     threads: Vec<JoinHandle<()>>,
@@ -90,7 +91,6 @@ impl Vm {
             threads.push(thread::spawn(move || peer::serve(&cable, copy, started, &watch)));
         }
         let qmp = Qmp::new(qmp, words, Arc::clone(&watch));
-        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let minded = Some(minded);
         let mut vm = Vm {
             watch,
@@ -99,7 +99,7 @@ impl Vm {
             pid,
             started,
             folder,
-            xmpp: nowhere,
+            ports: BTreeMap::new(),
             cable,
             threads,
             minded,
@@ -114,13 +114,15 @@ impl Vm {
         if is_reachable { self.find_ports() } else { Ok(()) }
     }
 
-    /// QEMU chose a free port of this host by itself, and tells which.
+    /// QEMU chose free ports of this host by itself, and tells which.
     fn find_ports(&mut self) -> Result<()> {
         let table = self.qmp.monitor("info usernet")?;
-        let port = qmp::forwarded_port(&table, XMPP).with_context(|| {
-            format!("cannot find the port that QEMU forwards to {XMPP}: it says {table}")
-        })?;
-        self.xmpp.set_port(port);
+        for guest in FORWARDED {
+            let port = qmp::forwarded_port(&table, guest).with_context(|| {
+                format!("cannot find the port that QEMU forwards to {guest}: it says {table}")
+            })?;
+            self.ports.insert(guest, SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        }
         Ok(())
     }
 
@@ -244,8 +246,21 @@ impl Vm {
     }
 
     /// Where the Server's client port is reached from this host.
+    #[track_caller]
     pub fn xmpp(&self) -> SocketAddr {
-        self.xmpp
+        self.port(XMPP)
+    }
+
+    /// Where its web front is reached from this host.
+    #[track_caller]
+    pub fn http(&self) -> SocketAddr {
+        self.port(HTTP)
+    }
+
+    /// Where this port of the guest is reached from this host.
+    #[track_caller]
+    pub fn port(&self, guest: u16) -> SocketAddr {
+        *self.ports.get(&guest).expect("this host reaches that port of the machine")
     }
 
     /// Since QEMU's start: how long, and how much CPU time it took.

@@ -5,34 +5,55 @@ use appliance::secret::Secret;
 use appliance::service::{Service, Side};
 
 use super::EventLoop;
+use super::configuration::Configured;
+use crate::ask::{self, About, Answer, Question};
 use crate::clock::{self, Moment};
+use crate::configuration;
 use crate::credentials::{self, Credentials};
 use crate::failure::{Failure, OrCannot as _};
 use crate::gate::{Effect, Event, Gate, Generation, Step};
 use crate::lifecycle::{self, State};
 use crate::log::{error, notice, warning};
-use crate::prove::{self, Question};
 use crate::supervisor::Id;
 use crate::worker::{Input, Worker};
 
-/// The gate of an appliance that has one, and who takes part.
+/// What the secrets are called in a service's `CREDENTIALS_DIRECTORY`.
+const BOOTSTRAP: &str = "bootstrap";
+const PENDING: &str = "pending";
+const CURRENT: &str = "current";
+/// The name of the child that asks the Server.
+const ASKER: &str = "ask";
+
+/// The gate of an appliance that has one, who takes part, and what the Server is configured with.
 #[derive(Debug)]
 pub struct Bootstrap {
     gate: Gate,
-    server: Party,
+    pub(super) server: Party,
     api: Party,
+    pub(super) configured: Configured,
     wake_at: Option<Moment>,
-    /// The child that proves, once there was something to prove.
-    prover: Option<Id>,
+    /// The child that asks the Server, once there was something to ask.
+    asker: Option<Id>,
+    /// The number of its last question.
+    asked: u32,
+    /// Whom the last proof is of.
+    proof_of: Generation,
     /// What was said last.
     told: (Option<Step>, Option<&'static str>),
 }
 
 /// One of the two.
 #[derive(Debug)]
-struct Party {
-    id: Id,
+pub struct Party {
+    pub(super) id: Id,
     credentials: Credentials,
+}
+
+impl Party {
+    /// The group of its user.
+    pub fn gid(&self) -> u32 {
+        self.credentials.gid()
+    }
 }
 
 impl Bootstrap {
@@ -49,15 +70,29 @@ impl Bootstrap {
             return Ok(None);
         };
         let secret = credentials::bootstrap()?;
-        server.credentials.give("secret", Some(&secret))?;
-        api.credentials.give("bootstrap", Some(&secret))?;
-        let gate = Gate::new(secret);
-        Ok(Some(Bootstrap { gate, server, api, wake_at: None, prover: None, told: (None, None) }))
+        server.credentials.give(BOOTSTRAP, Some(&secret))?;
+        api.credentials.give(BOOTSTRAP, Some(&secret))?;
+        Ok(Some(Bootstrap {
+            gate: Gate::new(secret),
+            configured: Configured::begin(server.gid())?,
+            server,
+            api,
+            wake_at: None,
+            asker: None,
+            asked: 0,
+            proof_of: Generation(0),
+            told: (None, None),
+        }))
     }
 
     /// When the gate shall be looked at again.
     pub fn deadline(&self) -> Option<Moment> {
-        self.wake_at
+        self.wake_at.into_iter().chain(self.configured.deadline()).min()
+    }
+
+    /// What the Server's account has now.
+    pub(super) fn secret(&self) -> &Secret {
+        self.gate.server_secret()
     }
 
     /// As the control socket tells it.
@@ -72,9 +107,11 @@ impl Bootstrap {
 
     /// Should anything be started anew in between: what is given comes before what is taken away.
     fn give_current(&self, secret: &Secret) -> Result<(), Failure> {
-        self.server.credentials.give("secret", Some(secret))?;
-        self.api.credentials.give("current", Some(secret))?;
-        self.api.credentials.give("bootstrap", None)
+        for party in [&self.server, &self.api] {
+            party.credentials.give(CURRENT, Some(secret))?;
+        }
+        self.server.credentials.give(BOOTSTRAP, None)?;
+        self.api.credentials.give(BOOTSTRAP, None)
     }
 }
 
@@ -85,6 +122,7 @@ impl EventLoop {
         if is_server && state == State::Ready {
             let generation = self.generation(id);
             self.tell_gate(Event::Ready(generation));
+            self.tell_configuration(configuration::Event::Ready);
         }
     }
 
@@ -92,14 +130,24 @@ impl EventLoop {
     pub(super) fn gate_sees_end(&mut self, id: Id) {
         if self.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.server.id == id) {
             self.tell_gate(Event::Ended);
+            self.tell_configuration(configuration::Event::Ended);
         }
     }
 
-    /// The prover has something to say.
-    pub(super) fn on_proof(&mut self, server: Generation, line: &str) {
-        match prove::from_line(line) {
-            Some(verdict) => self.tell_gate(Event::Proved(server, verdict)),
-            None => error!("gate: cannot accept what the prover says"),
+    /// The child that asks the Server has something to say.
+    pub(super) fn on_answer(&mut self, line: &str) {
+        let Some(bootstrap) = &self.bootstrap else { return };
+        let (asked, server) = (bootstrap.asked, bootstrap.proof_of);
+        match ask::from_line(line) {
+            Some((number, Answer::Rotation(verdict))) if number == asked => {
+                self.tell_gate(Event::Proved(server, verdict));
+            }
+            Some((number, Answer::Load(loaded))) if number == asked => {
+                self.tell_configuration(configuration::Event::Loaded(loaded));
+            }
+            // To an older question.
+            Some(_) => {}
+            None => error!("gate: cannot accept what the child says that asks the Server"),
         }
     }
 
@@ -133,11 +181,13 @@ impl EventLoop {
     fn do_gate(&mut self, effect: Effect) -> Result<(), Failure> {
         let Some(bootstrap) = &mut self.bootstrap else { return Ok(()) };
         match effect {
-            Effect::GivePending(secret) => {
-                bootstrap.api.credentials.give("pending", secret.as_ref())
-            }
+            Effect::GivePending(secret) => bootstrap.api.credentials.give(PENDING, secret.as_ref()),
             Effect::GiveCurrent(secret) => bootstrap.give_current(&secret),
-            Effect::Open => self.network.open(),
+            Effect::Open => {
+                self.network.open()?;
+                self.tell_configuration(configuration::Event::Opened);
+                Ok(())
+            }
             Effect::WakeIn(wait) => {
                 bootstrap.wake_at = Some(clock::now() + wait);
                 Ok(())
@@ -148,30 +198,46 @@ impl EventLoop {
                 self.tell(api, lifecycle::Event::Start);
                 Ok(())
             }
-            Effect::Prove { server, old, new } => self.prove(server, Question { old, new }),
+            Effect::Prove { server, old, new } => {
+                bootstrap.proof_of = server;
+                self.ask(About::Rotation { old, new })
+            }
         }
     }
 
-    fn prove(&mut self, server: Generation, question: Question) -> Result<(), Failure> {
-        let known = self.bootstrap.as_ref().and_then(|bootstrap| bootstrap.prover);
-        let id = match known {
-            Some(id) => id,
-            None => {
-                let worker = Worker::for_child(prove::service(), Input::Proof(server));
-                let id = self.add(worker.or_cannot("prove the change")?);
-                if let Some(bootstrap) = &mut self.bootstrap {
-                    bootstrap.prover = Some(id);
-                }
-                id
-            }
-        };
-        self.with(id, |worker| {
-            worker.move_to(Input::Proof(server));
-            worker.ask(question);
-        });
+    /// Asks the Server, and forgets what was asked before.
+    pub(super) fn ask(&mut self, about: About) -> Result<(), Failure> {
+        let Some(bootstrap) = &mut self.bootstrap else { return Ok(()) };
+        bootstrap.asked += 1;
+        let (number, known) = (bootstrap.asked, bootstrap.asker);
+        let document = serde_json::to_vec(&Question { number, about });
+        let document = document.or_cannot("hand over a question")?;
+        let id = self.child(known, Input::Ask, || ask::service(ASKER))?;
+        if let Some(bootstrap) = &mut self.bootstrap {
+            bootstrap.asker = Some(id);
+        }
+        self.hand(id, document);
+        Ok(())
+    }
+
+    /// The child that is known already, or a new one.
+    pub(super) fn child(
+        &mut self,
+        known: Option<Id>,
+        input: Input,
+        service: impl Fn() -> Service,
+    ) -> Result<Id, Failure> {
+        match known {
+            Some(id) => Ok(id),
+            None => Ok(self.add(Worker::for_child(service(), input)?)),
+        }
+    }
+
+    /// Starts a child with this document, whatever it was at.
+    pub(super) fn hand(&mut self, id: Id, document: Vec<u8>) {
+        self.with(id, |worker| worker.hand(document));
         self.tell(id, lifecycle::Event::Stop);
         self.tell(id, lifecycle::Event::Start);
-        Ok(())
     }
 
     /// Which start of it this is.

@@ -61,8 +61,9 @@ impl EventLoop {
             Some((Input::Time(server), lines)) => {
                 lines.iter().for_each(|line| self.on_time_report(server, line));
             }
-            Some((Input::Proof(server), lines)) => {
-                lines.iter().for_each(|line| self.on_proof(server, line));
+            Some((Input::Ask, lines)) => lines.iter().for_each(|line| self.on_answer(line)),
+            Some((Input::Render, lines)) => {
+                lines.iter().for_each(|line| self.on_rendered(id, line));
             }
             None => {}
         }

@@ -39,7 +39,7 @@ impl EventLoop {
         }
         match effect {
             Some(Effect::Gate(event)) => self.tell_gate(event),
-            Some(Effect::Settings(settings)) => drop(settings),
+            Some(Effect::Settings(settings)) => self.settle(*settings),
             Some(Effect::End(end)) => self.end(end, "control"),
             Some(Effect::Restart(name)) => self.restart(&name),
             None => {}
@@ -69,7 +69,7 @@ impl EventLoop {
             clock: ClockState { date: clock::date().as_secs(), is_synced: self.keeper.is_synced() },
             memory: memory::now(),
             gate: self.bootstrap.as_ref().map(Bootstrap::state),
-            settings: None,
+            settings: self.bootstrap.as_ref().map(|bootstrap| bootstrap.configured.state()),
             last_failure: last_failure::last().cloned(),
         }
     }

@@ -1,29 +1,17 @@
 //! init: a fake that enforces its side of the rotation. It believes nothing: it opens the gate after
 //! the Server itself has refused the old secret and taken the new one.
 
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
-use serde_json::Value;
+use appliance::secret::Secret;
+use appliance::settings::Settings;
+use tokio::time::sleep;
 
 use super::server::FakeServer;
 use crate::init::{Answer, Credentials, Error, Init};
-use crate::secret::Secret;
-
-/// The names that [`Init::settings`] may use: `Settings` denies all others.
-const SETTINGS: [&str; 12] = [
-    "c2s_unencrypted",
-    "domain",
-    "federation_enabled",
-    "federation_friendly_servers",
-    "federation_whitelist_enabled",
-    "file_storage_retention",
-    "file_upload_allowed",
-    "message_archive_enabled",
-    "message_archive_retention",
-    "push_notification_with_body",
-    "push_notification_with_sender",
-    "tls_profile",
-];
+use crate::secret;
 
 /// PID 1.
 pub struct FakeInit {
@@ -35,15 +23,17 @@ pub struct FakeInit {
 pub struct State {
     pub credentials: Credentials,
     pub is_open: bool,
-    /// The next settings are refused: as if the gate were still being opened.
+    /// The next settings are refused.
     pub is_busy: bool,
+    /// So long after they were accepted, they are loaded.
+    pub loads_after: Duration,
     /// What was submitted.
-    pub settings: Vec<Value>,
+    pub settings: Vec<Settings>,
 }
 
 impl FakeInit {
     pub fn new(bootstrap: &str, server: Arc<FakeServer>) -> FakeInit {
-        let bootstrap = Some(Secret::new(bootstrap));
+        let bootstrap = Some(secret::of(bootstrap));
         let credentials = Credentials { bootstrap, ..Credentials::default() };
         FakeInit { state: Mutex::new(State { credentials, ..State::default() }), server }
     }
@@ -57,7 +47,7 @@ impl FakeInit {
         let state = self.state();
         let credentials = &state.credentials;
         let secret = if state.is_open { &credentials.current } else { &credentials.bootstrap };
-        secret.as_ref().unwrap().expose().to_owned()
+        secret.as_ref().unwrap().reveal().to_owned()
     }
 
     fn prove(&self) -> Result<(), Error> {
@@ -73,7 +63,7 @@ impl FakeInit {
         if server.is_down {
             return Err(Error::Refused("the end of the rotation", "the Server is away".into()));
         }
-        if server.secret != pending.expose() {
+        if server.secret != pending.reveal() {
             return Err(Error::Refused("the end of the rotation", "it isn't proved".into()));
         }
         drop(server);
@@ -100,18 +90,19 @@ impl Init for FakeInit {
         Box::pin(async move { self.prove() })
     }
 
-    /// Takes them only when it can do something about them; then the Server has the host.
-    fn settings<'a>(&'a self, document: &'a Value) -> Answer<'a> {
+    /// Some time after they were accepted, the Server has the host.
+    fn settings<'a>(&'a self, settings: &'a Settings) -> Answer<'a> {
         Box::pin(async move {
-            let busy = std::mem::take(&mut self.state().is_busy);
-            if busy || !self.state().is_open {
-                return Err(Error::Refused("the settings", "the gate is shut".into()));
+            let mut state = self.state();
+            if mem::take(&mut state.is_busy) {
+                return Err(Error::Refused("the settings", "it is busy".into()));
             }
-            let mut names: Vec<&String> = document.as_object().unwrap().keys().collect();
-            names.sort();
-            assert_eq!(names, SETTINGS, "the document knows no others");
-            self.state().settings.push(document.clone());
-            self.server.state().serves = true;
+            state.settings.push(settings.clone());
+            let (loads_after, server) = (state.loads_after, self.server.clone());
+            tokio::spawn(async move {
+                sleep(loads_after).await;
+                server.state().serves = true;
+            });
             Ok(())
         })
     }

@@ -19,7 +19,6 @@ use tokio::time::{sleep, timeout};
 use crate::config::Config;
 use crate::follow::follow;
 use crate::init::Init;
-use crate::jid::Domain;
 use crate::pod::Pod;
 use crate::routes::router;
 use crate::serve::{Listener, serve};
@@ -67,8 +66,7 @@ impl World {
         let environment = environment.map(|(name, it)| (name.to_owned(), it.to_owned()));
         let config = Config::load(&folder.path().join("none"), environment.into_iter()).unwrap();
         let (store, kept) = Store::open(folder.path()).unwrap();
-        let domain = Domain::parse("example.org").unwrap();
-        let pod = Arc::new(Pod::new(config, domain, store, kept));
+        let pod = Arc::new(Pod::new(config, store, kept));
         let socket = folder.path().join("http.sock");
         let listener = Listener::bind(socket.to_str().unwrap()).await.unwrap();
         let (as_server, as_init): (Arc<dyn Server>, Arc<dyn Init>) = (server.clone(), init.clone());

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use appliance::secret::Secret;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::secret::Secret;
 use crate::server::{Answer, Error, Server};
 
 const HOST: &str = "example.org";
@@ -276,6 +276,6 @@ fn refused(status: u16, error: &str) -> Error {
 
 impl Server for FakeServer {
     fn ask<'a>(&'a self, secret: &'a Secret, verb: &'static str, with: Value) -> Answer<'a, Value> {
-        Box::pin(async move { self.answer(secret.expose(), verb, &with).await })
+        Box::pin(async move { self.answer(secret.reveal(), verb, &with).await })
     }
 }

@@ -1,7 +1,9 @@
 //! A new Pod: versions, health, the workspace, the first account.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use appliance::settings::Settings;
 use serde_json::{Value, json};
 use tokio::join;
 
@@ -66,32 +68,29 @@ async fn before_it_ever_saw_a_server_it_answers_what_it_can() {
 }
 
 #[tokio::test]
-async fn the_settings_are_submitted_once_and_give_the_server_its_domain() {
+async fn the_settings_give_the_server_its_domain_a_while_later() {
     let server = Arc::new(FakeServer::new("bootstrap-secret"));
     // As it starts: with the internal host only.
     server.state().serves = false;
     let init = Arc::new(FakeInit::new("bootstrap-secret", server.clone()));
     init.state().is_busy = true;
+    init.state().loads_after = Duration::from_millis(700);
     let world = World::around(server, init, tempfile::tempdir().unwrap()).await;
+    until("they are accepted", || world.init.state().settings.len() == 1).await;
+    assert_eq!(world.ask("GET", "/health").await.status, 503);
     world.in_step().await;
-    world.server.restart(&world.init.secret_of_a_new_server());
-    world.server.create("alice", PASSWORD, "prosody:member");
-    world.in_step().await;
-    let settings = world.init.state().settings.clone();
-    assert_eq!(settings.len(), 1);
-    assert_eq!(settings[0]["domain"], "example.org");
-}
-
-#[tokio::test]
-async fn a_server_that_does_not_serve_the_domain_yet_is_waited_for() {
-    let world = World::start().await;
+    assert_eq!(world.init.state().settings.len(), 1);
+    // It was logged in to once, and looked at often.
+    let asked = |verb| world.server.state().asked.iter().filter(|it| **it == verb).count();
+    assert_eq!(asked("version"), 2);
+    assert!((4..10).contains(&asked("accounts")), "{}", asked("accounts"));
+    // Another process, which is told once more.
     world.server.go_down();
     until("it is out of step", || !world.pod.is_linked()).await;
-    world.server.state().serves = false;
     world.server.restart(&world.init.secret_of_a_new_server());
-    assert_eq!(world.ask("GET", "/health").await.status, 503);
-    world.server.state().serves = true;
     world.in_step().await;
+    let settings = Settings::new("example.org".parse().unwrap());
+    assert_eq!(world.init.state().settings, vec![settings; 2]);
 }
 
 #[tokio::test]

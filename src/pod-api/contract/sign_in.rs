@@ -113,8 +113,7 @@ async fn a_token_dies_with_its_account_and_its_password() {
     let status = async |token: &str| world.ask_as(token, "GET", "/v1/members").await.status;
     world.server.set_password("bob", "another long password");
     world.caught_up().await;
-    until("bob is logged out", || world.pod.owner(&crate::secret::Secret::new(&*bob)).is_none())
-        .await;
+    until("bob is logged out", || world.pod.owner(&crate::secret::of(&bob)).is_none()).await;
     assert_eq!(status(&bob).await, 401);
     world.server.delete("alice");
     world.server.create("alice", PASSWORD, "prosody:admin");

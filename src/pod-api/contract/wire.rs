@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
+use appliance::control::{Request, Verb};
+use appliance::settings::Settings;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -25,7 +27,7 @@ use crate::follow;
 use crate::init::control::Control;
 use crate::init::{self, Init};
 use crate::member::Role;
-use crate::secret::Secret;
+use crate::secret;
 use crate::serve::{Listener, serve};
 use crate::server::http::Module;
 use crate::server::{Connection, Error, Server};
@@ -54,7 +56,7 @@ async fn answer(
     let sent = headers["authorization"].to_str().unwrap();
     // Whoever sends this user and this secret is let in.
     let secret = server.state().secret.clone();
-    let secret = Secret::new(if sent == basic(USER, &secret) { &secret } else { "wrong" });
+    let secret = secret::of(if sent == basic(USER, &secret) { &secret } else { "wrong" });
     let with: Value = serde_json::from_slice(&body).unwrap();
     let asked = server.ask(&secret, verb.unwrap_or("nonsense"), with);
     let (status, json) = match asked.await {
@@ -83,16 +85,16 @@ async fn serve_module(server: Arc<FakeServer>) -> String {
 async fn every_verb_crosses_the_wire() {
     let fake = Arc::new(FakeServer::new("the secret, with a colon: here"));
     let module: Arc<dyn Server> = Arc::new(Module::at(&serve_module(fake.clone()).await).unwrap());
-    let connect = |secret: &str| Connection::new(module.clone(), Secret::new(secret));
+    let connect = |secret: &str| Connection::new(module.clone(), secret::of(secret));
     assert_eq!(connect("wrong").version().await, Err(Error::Unauthorized));
     let old = connect("the secret, with a colon: here");
     assert_eq!(old.version().await.unwrap().prosody, "13.0.2");
-    let new = Secret::random().unwrap();
+    let new = secret::random("").unwrap();
     old.rotate_secret(&new).await.unwrap();
     assert_eq!(old.version().await, Err(Error::Unauthorized));
-    let connection = connect(new.expose());
+    let connection = connect(new.reveal());
     let accounts = connection.accounts("example.org").await.unwrap();
-    let odd = Secret::new("p'\"\\]]\u{e9}--");
+    let odd = secret::of("p'\"\\]]\u{e9}--");
     let alice = crate::jid::Localpart::parse("alice").unwrap();
     let create = || connection.create_account("example.org", &alice, &odd, Role::Admin);
     create().await.unwrap();
@@ -115,7 +117,7 @@ async fn every_verb_crosses_the_wire() {
 async fn a_long_poll_ends_when_something_happens() {
     let fake = Arc::new(FakeServer::new("secret"));
     let module: Arc<dyn Server> = Arc::new(Module::at(&serve_module(fake.clone()).await).unwrap());
-    let connection = Connection::new(module, Secret::new("secret"));
+    let connection = Connection::new(module, secret::of("secret"));
     let since = fake.seq();
     let poll = tokio::spawn(async move { connection.changes(since).await });
     super::until("it waits", || fake.state().asked == ["changes"]).await;
@@ -128,7 +130,7 @@ async fn a_server_that_is_not_there_is_unreachable() {
     // Taken and let go: nobody listens there now.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let module: Arc<dyn Server> = Arc::new(Module::at(&format!("http://{free}")).unwrap());
-    let answer = Connection::new(module, Secret::new("s")).version().await;
+    let answer = Connection::new(module, secret::of("s")).version().await;
     assert!(matches!(answer, Err(Error::Unreachable(_))), "{answer:?}");
 }
 
@@ -137,7 +139,7 @@ fn serve_control(
     path: &Path,
     requests: usize,
     reply: &'static str,
-) -> thread::JoinHandle<Vec<Value>> {
+) -> thread::JoinHandle<Vec<Verb>> {
     let kind = (AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
     let listener = socket(kind.0, kind.1, kind.2, None).unwrap();
     bind(listener.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
@@ -149,28 +151,29 @@ fn serve_control(
             let mut packet = vec![0; 65536];
             let length = recv(stream.as_raw_fd(), &mut packet, MsgFlags::empty()).unwrap();
             send(stream.as_raw_fd(), reply.as_bytes(), MsgFlags::MSG_NOSIGNAL).unwrap();
-            serde_json::from_slice(&packet[..length]).unwrap()
+            Request::from_packet(&packet[..length]).unwrap().verb
         };
         (0..requests).map(one).collect()
     })
 }
 
 #[tokio::test]
-async fn the_rotation_crosses_both_wires() {
+async fn the_rotation_and_the_settings_cross_both_wires() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control.sock");
     std::fs::write(folder.path().join("bootstrap"), "the bootstrap secret").unwrap();
     let fake = Arc::new(FakeServer::new("the bootstrap secret"));
     let module: Arc<dyn Server> = Arc::new(Module::at(&serve_module(fake.clone()).await).unwrap());
-    let init = serve_control(&path, 2, "\"accepted\"");
-    let connection = follow::log_in(&module, &Control::at(&path, folder.path())).await;
+    let init = serve_control(&path, 3, "\"accepted\"");
+    let control = Control::at(&path, folder.path());
+    let connection = follow::log_in(&module, &control).await;
     assert!(connection.version().await.is_ok());
-    let secret = fake.state().secret.clone();
-    assert_eq!(secret.len(), 64);
-    let expected = [
-        json!({ "version": 1, "verb": { "rotation_pending": { "secret": secret } } }),
-        json!({ "version": 1, "verb": "rotation_done" }),
-    ];
+    let settings = Settings::new("example.org".parse().unwrap());
+    control.settings(&settings).await.unwrap();
+    let secret = secret::of(&fake.state().secret);
+    assert_eq!(secret.reveal().len(), 64);
+    let expected =
+        [Verb::RotationPending { secret }, Verb::RotationDone, Verb::Settings(Box::new(settings))];
     assert_eq!(init.join().unwrap(), expected);
 }
 

@@ -6,23 +6,22 @@ use std::io::{ErrorKind, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
-use appliance::control::{LONGEST, Reply, VERSION};
+use appliance::control::{LONGEST, Reply, Request, VERSION, Verb};
+use appliance::secret::Secret;
+use appliance::settings::Settings;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, setsockopt, socket,
 };
 use nix::sys::time::TimeVal;
-use serde::Serialize;
-use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use super::{Answer, Credentials, Error, Init};
-use crate::secret::Secret;
 
 /// The longest wait for PID 1, in seconds.
 const ANSWER_WITHIN: i64 = 10;
-/// The most bytes of a secret.
+/// The most bytes that are read of a secret: more than one may have.
 const LONGEST_SECRET: u64 = 4096;
 
 /// PID 1's control socket, and our folder of credentials.
@@ -32,28 +31,19 @@ pub struct Control {
     credentials: PathBuf,
 }
 
-/// Our verbs, as [`appliance::control`] words them.
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Verb<'a> {
-    RotationPending { secret: &'a str },
-    RotationDone,
-    Settings(&'a Value),
-}
-
 impl Control {
     /// Neither needs to be there yet.
     pub fn at(socket: &Path, credentials: &Path) -> Control {
         Control { socket: socket.to_owned(), credentials: credentials.to_owned() }
     }
 
-    fn say<'a>(&'a self, what: &'static str, verb: &Verb<'_>) -> Answer<'a> {
-        let packet = json!({ "version": VERSION, "verb": verb }).to_string();
+    fn say(&self, what: &'static str, verb: Verb) -> Answer<'static> {
+        let packet = Request { version: VERSION, verb }.to_packet();
         let path = self.socket.clone();
         Box::pin(async move {
             let cannot = format!("ask stele-init at {}", path.display());
             // PID 1 answers at once, but it is somebody else: nobody waits for it but this thread.
-            let asked = spawn_blocking(move || ask(&path, packet.as_bytes())).await;
+            let asked = spawn_blocking(move || ask(&path, &packet)).await;
             let reply = asked.map_err(|error| error.to_string()).and_then(|reply| reply);
             match reply.map_err(|error| Error::Unreachable(cannot, error))? {
                 Reply::Accepted => Ok(()),
@@ -71,17 +61,16 @@ impl Control {
         let mut secret = String::new();
         match File::open(&path) {
             Ok(file) => {
-                let read = file.take(LONGEST_SECRET + 1).read_to_string(&mut secret);
+                let read = file.take(LONGEST_SECRET).read_to_string(&mut secret);
                 read.map_err(|error| unreadable(&error))?;
             }
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unreadable(&error)),
         }
-        match secret.len() as u64 {
-            0 => Ok(None),
-            1..=LONGEST_SECRET => Ok(Some(Secret::new(secret))),
-            _ => Err(unreadable(&"it is too long for a secret")),
+        if secret.is_empty() {
+            return Ok(None);
         }
+        Secret::try_from(secret).map(Some).map_err(|error| unreadable(&error))
     }
 }
 
@@ -95,15 +84,15 @@ impl Init for Control {
     }
 
     fn rotation_pending<'a>(&'a self, secret: &'a Secret) -> Answer<'a> {
-        self.say("the pending secret", &Verb::RotationPending { secret: secret.expose() })
+        self.say("the pending secret", Verb::RotationPending { secret: secret.clone() })
     }
 
     fn rotation_done(&self) -> Answer<'_> {
-        self.say("the end of the rotation", &Verb::RotationDone)
+        self.say("the end of the rotation", Verb::RotationDone)
     }
 
-    fn settings<'a>(&'a self, document: &'a Value) -> Answer<'a> {
-        self.say("the settings", &Verb::Settings(document))
+    fn settings<'a>(&'a self, settings: &'a Settings) -> Answer<'a> {
+        self.say("the settings", Verb::Settings(Box::new(settings.clone())))
     }
 }
 
@@ -137,24 +126,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-
-    #[test]
-    fn verbs_are_worded_as_agreed() {
-        let document = json!({ "domain": "example.org" });
-        for (verb, packet) in [
-            (
-                Verb::RotationPending { secret: "s\"]]" },
-                r#"{"verb":{"rotation_pending":{"secret":"s\"]]"}},"version":1}"#,
-            ),
-            (Verb::RotationDone, r#"{"verb":"rotation_done","version":1}"#),
-            (
-                Verb::Settings(&document),
-                r#"{"verb":{"settings":{"domain":"example.org"}},"version":1}"#,
-            ),
-        ] {
-            assert_eq!(json!({ "version": VERSION, "verb": verb }).to_string(), packet);
-        }
-    }
+    use crate::secret;
 
     #[test]
     fn credentials_come_and_go() {
@@ -163,10 +135,10 @@ mod tests {
         assert_eq!(init.credentials().unwrap(), Credentials::default());
         fs::write(folder.path().join("bootstrap"), "b").unwrap();
         fs::write(folder.path().join("pending"), "").unwrap();
-        let bootstrap = Some(Secret::new("b"));
+        let bootstrap = Some(secret::of("b"));
         let expected = Credentials { bootstrap, ..Credentials::default() };
         assert_eq!(init.credentials().unwrap(), expected);
-        for bad in [vec![b'a'; 4097], vec![0xff]] {
+        for bad in [vec![b'a'; 4097], vec![0xff], b"two\n".to_vec()] {
             fs::write(folder.path().join("current"), bad).unwrap();
             assert!(init.credentials().unwrap_err().to_string().starts_with("cannot read "));
         }

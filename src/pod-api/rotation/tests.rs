@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use appliance::settings::Settings;
 use serde_json::Value;
 
 use super::*;
@@ -88,7 +89,7 @@ impl Stage {
 
     /// Whatever the Server takes now, init must know of: else nobody could ever log in again.
     fn assert_known(&self, what: &str) {
-        let taken = Secret::new(self.server.state().secret.clone());
+        let taken = secret::of(&self.server.state().secret);
         let Credentials { current, pending, bootstrap } = self.init.state().credentials.clone();
         let known = [current, pending, bootstrap].contains(&Some(taken));
         assert!(known, "{what}: the Server takes a secret that init doesn't know");
@@ -117,8 +118,8 @@ impl Init for Stage {
         Box::pin(self.act(self.init.rotation_done(), lost))
     }
 
-    fn settings<'a>(&'a self, document: &'a Value) -> InitAnswer<'a> {
-        self.init.settings(document)
+    fn settings<'a>(&'a self, settings: &'a Settings) -> InitAnswer<'a> {
+        self.init.settings(settings)
     }
 }
 
@@ -155,9 +156,9 @@ async fn plays_to_the_end(deaths: Vec<Death>) {
     };
     assert!(is_open, "{what}: the gate stayed shut");
     let current = credentials.current.unwrap();
-    assert_eq!(stage.server.state().secret, current.expose(), "{what}");
-    assert_eq!(current.expose().len(), 64, "{what}: not one that we made");
-    let old = Connection::new(stage.server.clone(), Secret::new(BOOTSTRAP));
+    assert_eq!(stage.server.state().secret, current.reveal(), "{what}");
+    assert_eq!(current.reveal().len(), 64, "{what}: not one that we made");
+    let old = Connection::new(stage.server.clone(), secret::of(BOOTSTRAP));
     assert_eq!(old.version().await, Err(server::Error::Unauthorized), "{what}");
 }
 
@@ -234,9 +235,9 @@ async fn a_pending_secret_is_used_again() {
     // The request to change it is on its way still: replaced, it would lock everybody out.
     let server = Arc::new(FakeServer::new(BOOTSTRAP));
     let init = FakeInit::new(BOOTSTRAP, server.clone());
-    let pending = Secret::random().unwrap();
+    let pending = secret::random("").unwrap();
     init.state().credentials.pending = Some(pending.clone());
     let as_server: Arc<dyn Server> = server.clone();
     Rotation::default().complete(&as_server, &init).await.unwrap();
-    assert_eq!(server.state().secret, pending.expose());
+    assert_eq!(server.state().secret, pending.reveal());
 }

@@ -15,6 +15,6 @@ use crate::pod::Pod;
 pub(super) async fn read(State(pod): State<Arc<Pod>>, caller: Option<Caller>) -> Response {
     match caller {
         Some(Caller { role: Role::Admin, .. }) => Json(&pod.config.server).into_response(),
-        _ => Json(json!({ "domain": pod.config.server.domain })).into_response(),
+        _ => Json(json!({ "domain": pod.domain() })).into_response(),
     }
 }

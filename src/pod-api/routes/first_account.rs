@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use appliance::secret::Secret;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,13 +16,10 @@ use crate::log;
 use crate::member::{Member, Role, role_of};
 use crate::pod::Pod;
 use crate::problem::Problem;
-use crate::secret::Secret;
 use crate::server;
 
 /// The most bytes of a nickname.
 const LONGEST_NICKNAME: usize = 48;
-/// The most bytes of a password.
-const LONGEST_PASSWORD: usize = 1024;
 
 #[derive(Deserialize)]
 pub(super) struct Wish {
@@ -59,19 +57,16 @@ impl FirstAccount {
     fn new(wish: Wish, min_password_length: usize) -> Result<FirstAccount, Problem> {
         let local = Localpart::parse_new(&wish.username)
             .map_err(|error| Problem::invalid(format!("The username can't be used: {error}.")))?;
-        let is_odd = |text: &str| text.chars().any(char::is_control);
         let nickname = wish.nickname;
         let is_long = nickname.len() > LONGEST_NICKNAME;
-        if nickname.trim().is_empty() || is_long || is_odd(&nickname) {
+        if nickname.trim().is_empty() || is_long || nickname.chars().any(char::is_control) {
             return Err(Problem::invalid("The nickname must have 1 to 48 bytes."));
         }
         if wish.password.chars().count() < min_password_length {
             return Err(Problem::password_too_short(min_password_length));
         }
-        if wish.password.len() > LONGEST_PASSWORD || is_odd(&wish.password) {
-            return Err(Problem::password_unusable());
-        }
-        Ok(FirstAccount { local, password: Secret::new(wish.password), nickname })
+        let password = Secret::try_from(wish.password).map_err(|_| Problem::password_unusable())?;
+        Ok(FirstAccount { local, password, nickname })
     }
 }
 
@@ -80,12 +75,12 @@ async fn make(pod: Arc<Pod>, first: FirstAccount) -> Result<String, Problem> {
     let _setup = pod.setup.lock().await;
     let connection = pod.connection()?;
     // The Server itself, not what we know of it: a change may be on its way.
-    let accounts = connection.accounts(pod.domain.as_str()).await?.accounts;
+    let accounts = connection.accounts(pod.domain().as_ref()).await?.accounts;
     if accounts.iter().any(|account| role_of(account.role.as_deref()).is_some()) {
         return Err(Problem::first_account_already_created());
     }
     let FirstAccount { local, password, nickname } = first;
-    let host = pod.domain.as_str();
+    let host = pod.domain().as_ref();
     match connection.create_account(host, &local, &password, Role::Admin).await {
         Ok(()) => (),
         // A service's: it is no member, but its name is taken.

@@ -64,7 +64,7 @@ pub(super) async fn one(
         let (role, known) = accounts.member(&jid.local)?;
         Some((role, known.clone()))
     })?;
-    let found = found.filter(|_| jid.domain == pod.domain);
+    let found = found.filter(|_| jid.domain == *pod.domain());
     let (role, known) = found.ok_or_else(Problem::member_not_found)?;
     Ok(Json(enriched(&pod, &caller, &jid.local, role, &known)))
 }

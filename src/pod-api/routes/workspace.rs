@@ -52,5 +52,5 @@ pub(super) async fn accent_color(State(pod): State<Arc<Pod>>) -> Json<Option<Str
 }
 
 fn current(pod: &Pod) -> Workspace {
-    pod.workspace().unwrap_or_else(|| Workspace::default(pod.domain.as_str()))
+    pod.workspace().unwrap_or_else(|| Workspace::default(pod.domain().as_ref()))
 }

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use appliance::secret::Secret;
+use appliance::settings::INTERNAL_HOST;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -18,11 +20,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{Answer, Error, POLL, Server};
-use crate::secret::Secret;
 
-/// The account that the module knows us by, and its host, by which Prosody finds the module.
-const ACCOUNT: &str = "prose-pod-api@admin.prose.local";
-const ACCOUNT_HOST: &str = "admin.prose.local";
+/// The account that the module knows us by. Prosody finds the module by its host.
+const ACCOUNT: &str = "prose-pod-api";
 /// Until it must have taken the connection: it is on the same machine.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Until the answer must be there, in whole; of a long poll, after its end.
@@ -90,9 +90,9 @@ impl Server for Module {
 }
 
 fn request(secret: &Secret, verb: &str, with: &Value) -> hyper::http::Result<Request<Full<Bytes>>> {
-    let basic = STANDARD.encode(format!("{ACCOUNT}:{}", secret.expose()));
+    let basic = STANDARD.encode(format!("{ACCOUNT}@{INTERNAL_HOST}:{}", secret.reveal()));
     Request::post(format!("/stele/v1/{verb}"))
-        .header(HOST, ACCOUNT_HOST)
+        .header(HOST, INTERNAL_HOST)
         .header(AUTHORIZATION, format!("Basic {basic}"))
         .header(CONTENT_TYPE, "application/json")
         .header(CONNECTION, "close")

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use serde::Serialize;
-use vm_tests::images::{self, RECIPE, Tools};
+use vm_tests::images::{self, POD, Tools};
 use vm_tests::scratch::{self, bounded};
 
 use crate::Took;
@@ -42,7 +42,7 @@ pub struct Cold {
 
 /// Builds so many times each way.
 pub fn measure(tools: &Tools, runs: usize, cold: bool) -> Result<Builds> {
-    let recipe = images::recipes().join(RECIPE).with_extension("toml");
+    let recipe = images::recipes().join(POD).with_extension("toml");
     let scratch = tempfile::tempdir_in(scratch::target()?).context("cannot make a folder")?;
     let out = scratch.path().join("out");
     let given = |recipe: &Path| {
@@ -76,8 +76,8 @@ pub fn measure(tools: &Tools, runs: usize, cold: bool) -> Result<Builds> {
 /// Once: the network is no thing to measure often.
 fn measure_cold(tools: &Tools, scratch: &Path) -> Result<Cold> {
     eprintln!("build: cold");
-    let recipe = scratch.join(RECIPE).with_extension("toml");
-    let text = fs::read_to_string(images::recipes().join(RECIPE).with_extension("toml"))?;
+    let recipe = scratch.join(POD).with_extension("toml");
+    let text = fs::read_to_string(images::recipes().join(POD).with_extension("toml"))?;
     fs::write(&recipe, images::variant(&text, &[], &images::recipes(), &[])?)?;
     let (store, out) = (scratch.join("store"), scratch.join("cold"));
     let lock_and_fetch = timed(stele(tools, "lock", &recipe).arg("--store").arg(&store))?;

@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use appliance::settings::Prosody;
 
-use crate::images::{self, Image, RECIPE, run};
+use crate::images::{self, Image, POD, run};
 use crate::scratch::{self, bounded};
 
 const FETCH_WITHIN: u32 = 300;
@@ -129,7 +129,7 @@ fn bookworm() -> Result<PathBuf> {
 
 /// What the recipe's lock pins; `stele` fetches what its store lacks when it builds an image.
 fn locked() -> Result<PathBuf> {
-    let lock = images::recipes().join(RECIPE).with_extension("lock");
+    let lock = images::recipes().join(POD).with_extension("lock");
     let text =
         fs::read_to_string(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
     let mut hasher = DefaultHasher::new();

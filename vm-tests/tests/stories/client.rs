@@ -9,11 +9,11 @@ use vm_tests::machine::Machine;
 
 #[test]
 fn a_real_client_logs_in_over_starttls_and_gets_its_own_message_back() {
-    let vm = Machine::direct(&Image::with_layers(&["test-account"])).start();
+    let vm = Machine::direct(&Image::with_layers(&["test-account", "test-certificate"])).start();
     let certificate = shown_certificate(&vm, BOOT);
     vm.wait_for("stele-init: service account: done", BOOT);
     vm.stream_reply("prose.local", BOOT);
-    let login = Login { jid: JID, password: PASSWORD, certificate, body: None };
+    let login = Login { jid: JID, password: PASSWORD, certificate, body: None, peer: None };
 
     let session = login.run(vm.xmpp());
     assert!(session.message_returned, "{session:?}");

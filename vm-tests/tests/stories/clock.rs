@@ -57,7 +57,7 @@ fn turn_to(vm: &Vm, last: &Line, server: Ipv4Addr) {
 
 #[test]
 fn a_dead_battery_is_made_up_for_by_the_build_the_network_and_the_disk() {
-    let image = Image::release();
+    let image = Image::server();
     let disk = Kept::of(&image, DISK);
     let machine = |peer| Machine::direct(&image).on(&disk).clock(DEAD).peer(peer);
 
@@ -98,7 +98,7 @@ fn a_dead_battery_is_made_up_for_by_the_build_the_network_and_the_disk() {
 
 #[test]
 fn a_battery_that_dreams_of_2090_is_forgotten_when_it_is_right_again() {
-    let image = Image::release();
+    let image = Image::server();
     let disk = Kept::of(&image, DISK);
     let machine = || Machine::direct(&image).on(&disk);
 

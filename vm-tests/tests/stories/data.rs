@@ -29,7 +29,7 @@ fn talk(vm: &Vm, body: &str) -> Session {
     let certificate = shown_certificate(vm, BOOT);
     vm.wait_for("stele-init: service account: done", BOOT);
     vm.stream_reply("prose.local", BOOT);
-    let login = Login { jid: JID, password: PASSWORD, certificate, body: Some(body) };
+    let login = Login { jid: JID, password: PASSWORD, certificate, body: Some(body), peer: None };
     let session = login.run(vm.xmpp());
     assert!(session.message_returned, "{session:?}");
     // To oneself: it was sent, and it was received.
@@ -38,7 +38,7 @@ fn talk(vm: &Vm, body: &str) -> Session {
 
 #[test]
 fn accounts_and_messages_survive_a_reboot_a_power_cut_and_a_grown_disk() {
-    let image = Image::with_layers(&["test-account"]);
+    let image = Image::with_layers(&["test-account", "test-certificate"]);
     let disk = Kept::of(&image, SMALL);
     let start = || Machine::direct(&image).on(&disk).start();
 
@@ -227,14 +227,14 @@ fn a_seed_arrives_where_it_belongs_and_leaves_nothing_behind() {
 
 #[test]
 fn a_full_disk_harms_nobody_but_who_fills_it() {
-    let image = Image::with_layers(&["test-account", "test-filler"]);
+    let image = Image::with_layers(&["test-account", "test-certificate", "test-filler"]);
     let disk = Kept::of(&image, SMALL);
     let start = || Machine::direct(&image).on(&disk).start();
     let vm = start();
     vm.wait_for("filler: the disk is full", BOOT);
     let certificate = shown_certificate(&vm, BOOT);
     vm.stream_reply("prose.local", BOOT);
-    let login = Login { jid: JID, password: PASSWORD, certificate, body: None };
+    let login = Login { jid: JID, password: PASSWORD, certificate, body: None, peer: None };
     // Who is there can log in; what they say gets through, though it can't be kept.
     let session = login.run(vm.xmpp());
     assert!(session.message_returned, "{session:?}");

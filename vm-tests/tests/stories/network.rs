@@ -50,7 +50,7 @@ fn replug(vm: &Vm, last: &Line, change: impl FnOnce(&mut Peer)) -> Line {
 
 #[test]
 fn without_a_lease_the_server_is_ready_as_early_and_a_late_one_is_taken() {
-    let image = Image::release();
+    let image = Image::server();
     let machine = |peer| Machine::direct(&image).peer(peer);
     let ready = |vm: &Vm| vm.wait_for(SERVES, BOOT).stamp().unwrap();
 
@@ -89,7 +89,7 @@ fn without_a_lease_the_server_is_ready_as_early_and_a_late_one_is_taken() {
 #[test]
 fn a_lease_is_renewed_kept_to_its_end_and_won_again() {
     let short = Lease { seconds: SHORT.as_secs() as u32, ..Lease::default() };
-    let vm = Machine::direct(&Image::release()).peer(Peer::lends(short)).start();
+    let vm = Machine::direct(&Image::server()).peer(Peer::lends(short)).start();
     let lent = vm.wait_for(LENT, BOOT);
 
     // It is renewed at half of its time, without a word.
@@ -204,7 +204,7 @@ const NONSENSE: [Spoil; 14] = [
 fn answers_that_make_no_sense_are_not_applied() {
     let mut peer = Peer::lends(Lease::default());
     peer.spoil = NONSENSE.to_vec();
-    let vm = Machine::direct(&Image::release()).peer(peer).start();
+    let vm = Machine::direct(&Image::server()).peer(peer).start();
     // Offers and acknowledgements come after fourteen bad ones each: the good ones are taken.
     vm.wait_for(LENT, BOOT);
     vm.wait_for(SERVES, BOOT);

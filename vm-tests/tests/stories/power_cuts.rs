@@ -118,7 +118,7 @@ fn effort() -> Effort {
 
 #[test]
 fn a_first_boot_cut_at_any_write_is_taken_up_by_the_next() {
-    let image = Image::release();
+    let image = Image::server();
     let logged = Logged::first(&image);
     let mut oracle = logged.oracle().unwrap();
     let judged = logged.judge(&mut oracle, &logged.log).unwrap_or_else(|error| panic!("{error:#}"));
@@ -142,7 +142,7 @@ fn drop_flush(log: &mut Vec<Entry>, number: usize) {
 
 #[test]
 fn writes_in_a_wrong_order_are_found() {
-    let image = Image::release();
+    let image = Image::server();
     let logged = Logged::first(&image);
     let place = |name| disk::partition(image.disk.as_path(), name).unwrap();
     let slot_a = *place("slot-a").sectors.start();
@@ -182,7 +182,7 @@ fn writes_in_a_wrong_order_are_found() {
 
 #[test]
 fn a_grown_disk_cut_at_any_write_keeps_its_data() {
-    let image = Image::release();
+    let image = Image::server();
     let disk = Kept::of(&image, DISK / 2);
     let vm = Machine::direct(&image).on(&disk).start();
     vm.wait_for(READY, BOOT);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// Longer than the longest that the module lets anybody wait.
+/// Longer than the longest that a server here lets anybody wait.
 const WITHIN: Duration = Duration::from_secs(40);
 
 /// A request.
@@ -38,15 +38,30 @@ impl Answer {
 }
 
 impl Asked {
-    /// Asks the module for a verb; as nobody, so far.
-    pub fn verb(verb: &str, body: impl AsRef<[u8]>) -> Asked {
+    /// Asks for a path; as nobody, so far.
+    pub fn new(method: &str, path: &str, body: impl AsRef<[u8]>) -> Asked {
         let body = body.as_ref().to_owned();
         let head = format!(
-            "POST /stele/v1/{verb} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\
              Content-Length: {}\r\n",
             body.len()
         );
         Asked { head, body }
+    }
+
+    /// Asks the Server's module for a verb.
+    pub fn verb(verb: &str, body: impl AsRef<[u8]>) -> Asked {
+        Asked::new("POST", &format!("/stele/v1/{verb}"), body)
+    }
+
+    /// Asks for what lies at a path.
+    pub fn get(path: &str) -> Asked {
+        Asked::new("GET", path, "")
+    }
+
+    /// Sends this document.
+    pub fn json(method: &str, path: &str, document: &Value) -> Asked {
+        Asked::new(method, path, document.to_string()).with("Content-Type: application/json")
     }
 
     /// As this user.

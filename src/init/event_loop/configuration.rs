@@ -1,0 +1,178 @@
+//! The Server's configuration among services: what its events are here, and how its effects are
+//! carried out.
+
+use appliance::control::SettingsState;
+use appliance::settings::Settings;
+
+use super::EventLoop;
+use crate::ask::About;
+use crate::clock::{self, Moment};
+use crate::configuration::{Configuration, Effect, Event, Loaded};
+use crate::failure::{Failure, OrCannot as _};
+use crate::lifecycle;
+use crate::log::{error, notice, warning};
+use crate::render::{self, Order};
+use crate::server_file::{self, Kept};
+use crate::supervisor::Id;
+use crate::worker::{Input, Worker};
+
+/// What the Server of this machine is configured with.
+#[derive(Debug)]
+pub struct Configured {
+    configuration: Configuration,
+    /// What worked in an earlier boot.
+    kept: Option<Kept>,
+    /// The child that renders, once there was something to render.
+    renderer: Option<Id>,
+    /// The number of its last order.
+    ordered: u32,
+    wake_at: Option<Moment>,
+    /// What was said last.
+    told: (String, Option<String>),
+}
+
+impl Configured {
+    /// Puts the bootstrap file in its place, for a Server of this group.
+    pub fn begin(group: u32) -> Result<Configured, Failure> {
+        server_file::begin(group)?;
+        Ok(Configured {
+            configuration: Configuration::new(),
+            kept: server_file::kept(),
+            renderer: None,
+            ordered: 0,
+            wake_at: None,
+            told: (String::new(), None),
+        })
+    }
+
+    /// When it shall be looked at again.
+    pub fn deadline(&self) -> Option<Moment> {
+        self.wake_at
+    }
+
+    /// As the control socket tells it.
+    pub fn state(&self) -> SettingsState {
+        SettingsState {
+            step: self.configuration.step().to_string(),
+            why: self.configuration.trouble().map(str::to_owned),
+        }
+    }
+
+    /// What it is like now, if that is news.
+    fn news(&mut self) -> Option<(String, Option<String>)> {
+        let SettingsState { step, why } = self.state();
+        let now = (step, why);
+        (now != self.told).then(|| {
+            self.told.clone_from(&now);
+            now
+        })
+    }
+}
+
+impl EventLoop {
+    /// The last settings that worked are good until there are others: should those that come be
+    /// wrong, or the Pod API not come at all, the Pod serves.
+    pub(super) fn settle_as_before(&mut self) {
+        let kept = self.bootstrap.as_ref().and_then(|all| all.configured.kept.as_ref());
+        if let Some(settings) = kept.map(|kept| kept.settings.clone()) {
+            self.settle(settings);
+        }
+    }
+
+    /// The Server shall be like this.
+    pub(super) fn settle(&mut self, settings: Settings) {
+        self.tell_configuration(Event::Submitted(settings));
+    }
+
+    /// The renderer has something to say.
+    pub(super) fn on_rendered(&mut self, id: Id, line: &str) {
+        let Some(bootstrap) = &self.bootstrap else { return };
+        let ordered = bootstrap.configured.ordered;
+        let paper = self.workers.get_mut(id.0).and_then(Worker::paper);
+        match paper.and_then(|paper| render::from_line(line, paper)) {
+            Some((number, result)) if number == ordered => {
+                self.tell_configuration(Event::Rendered(result));
+            }
+            Some(_) => {}
+            None => error!("settings: cannot accept what the renderer says"),
+        }
+    }
+
+    /// Is it time to try again?
+    pub(super) fn on_configuration_time(&mut self, now: Moment) {
+        let configured = self.bootstrap.as_mut().map(|bootstrap| &mut bootstrap.configured);
+        if configured.and_then(|it| it.wake_at.take_if(|at| *at <= now)).is_some() {
+            self.tell_configuration(Event::Timeout);
+        }
+    }
+
+    pub(super) fn tell_configuration(&mut self, event: Event) {
+        let Some(bootstrap) = &mut self.bootstrap else { return };
+        let configured = &mut bootstrap.configured;
+        let effects = configured.configuration.on(event);
+        match configured.news() {
+            Some((step, Some(why))) => warning!("settings: {step} ({why})"),
+            Some((step, None)) => notice!("settings: {step}"),
+            None => {}
+        }
+        for effect in effects {
+            if let Err(failure) = self.configure(effect) {
+                error!("settings: {failure}");
+                // Whatever was to follow would be about another file than the one that lies there.
+                return self.tell_configuration(Event::Loaded(Loaded::Unclear));
+            }
+        }
+    }
+
+    fn configure(&mut self, effect: Effect) -> Result<(), Failure> {
+        let Some(bootstrap) = &mut self.bootstrap else { return Ok(()) };
+        match effect {
+            Effect::Render(settings) => self.render(settings),
+            Effect::Install(text) => server_file::install(text.as_deref(), bootstrap.server.gid()),
+            Effect::Load => {
+                let secret = bootstrap.secret().clone();
+                self.ask(About::Load { secret })
+            }
+            Effect::RestartServer => {
+                let server = bootstrap.server.id;
+                self.tell(server, lifecycle::Event::Stop);
+                self.tell(server, lifecycle::Event::Start);
+                Ok(())
+            }
+            Effect::Keep(rendered) => {
+                if let Err(failure) = server_file::keep(&rendered, &self.image()) {
+                    error!("settings: {failure}");
+                }
+                Ok(())
+            }
+            Effect::WakeIn(wait) => {
+                bootstrap.configured.wake_at = Some(clock::now() + wait);
+                Ok(())
+            }
+        }
+    }
+
+    /// What a text that was checked once needn't be checked by again.
+    fn image(&self) -> String {
+        format!("{} {} {}", self.name, self.version, self.built)
+    }
+
+    fn render(&mut self, settings: Settings) -> Result<(), Failure> {
+        let image = self.image();
+        let Some(bootstrap) = &mut self.bootstrap else { return Ok(()) };
+        let configured = &mut bootstrap.configured;
+        configured.ordered += 1;
+        let kept = configured.kept.as_ref().filter(|kept| kept.image == image);
+        let known = kept.map(|kept| kept.text);
+        let has_certificate = server_file::has_certificate();
+        let order = Order { number: configured.ordered, settings, has_certificate, known };
+        let document = serde_json::to_vec(&order).or_cannot("hand over the settings")?;
+        let known = configured.renderer;
+        let id = self.child(known, Input::Render, render::service)?;
+        if let Some(bootstrap) = &mut self.bootstrap {
+            bootstrap.configured.renderer = Some(id);
+        }
+        self.hand(id, document);
+        Ok(())
+    }
+}

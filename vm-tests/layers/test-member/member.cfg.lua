@@ -1,0 +1,4 @@
+pidfile = "/tmp/prosody.pid"
+data_path = "/var/lib/prosody"
+authentication = "internal_hashed"
+VirtualHost "prose.local"
