@@ -110,6 +110,8 @@ pub struct Gate {
     server: Option<Generation>,
     trouble: Trouble,
     wait: Duration,
+    /// The API was done before the Server was seen to be ready.
+    is_done_early: bool,
 }
 
 impl Gate {
@@ -123,6 +125,7 @@ impl Gate {
             server: None,
             trouble: None,
             wait: FIRST_WAIT,
+            is_done_early: false,
         }
     }
 
@@ -157,6 +160,9 @@ impl Gate {
         self.server = Some(server);
         if self.step == Step::Unserved {
             self.step = Step::Unrotated;
+            if std::mem::take(&mut self.is_done_early) {
+                return self.on_done();
+            }
         }
         vec![]
     }
@@ -167,16 +173,17 @@ impl Gate {
         self.server = None;
         match self.step {
             Step::Open => return vec![],
-            Step::Unserved => {}
-            Step::Unrotated => self.step = Step::Unserved,
-            Step::Proving => {
+            Step::Unserved if !std::mem::take(&mut self.is_done_early) => return vec![],
+            Step::Unrotated => {
                 self.step = Step::Unserved;
-                self.trouble = Some("the Server ended before the change was proved");
-                // It believes that it is done.
-                return vec![Effect::RestartApi];
+                return vec![];
             }
+            Step::Unserved | Step::Proving => {}
         }
-        vec![]
+        self.step = Step::Unserved;
+        self.trouble = Some("the Server ended before the change was proved");
+        // It believes that it is done.
+        vec![Effect::RestartApi]
     }
 
     fn on_pending(&mut self, secret: Secret) -> Vec<Effect> {
@@ -193,6 +200,10 @@ impl Gate {
                 self.step = Step::Proving;
                 self.wait = FIRST_WAIT;
                 self.prove()
+            }
+            Step::Unserved => {
+                self.is_done_early = self.pending.is_some();
+                vec![]
             }
             _ => vec![],
         }

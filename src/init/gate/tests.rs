@@ -233,3 +233,18 @@ fn every_single_and_double_restart_heals_at_any_moment() {
         }
     }
 }
+
+/// The API looks more often than init does.
+#[test]
+fn the_api_may_be_done_before_the_server_was_seen_to_be_ready() {
+    let early = [pending(), Event::Done];
+    assert_eq!(gate(&early).step(), Step::Unserved);
+    assert_eq!(gate(&early).on(Event::Ready(ONE)), [proof(ONE)]);
+    // It was another process that it was done with: it has to do it again.
+    let mut gate = gate(&early);
+    assert_eq!(gate.on(Event::Ended), [Effect::RestartApi]);
+    assert_eq!(gate.on(Event::Ended), []);
+    assert_eq!(gate.on(Event::Ready(TWO)), []);
+    assert_eq!(gate.step(), Step::Unrotated);
+    assert_eq!(gate.on(Event::Done), [proof(TWO)]);
+}
