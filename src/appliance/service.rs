@@ -69,7 +69,8 @@ pub struct User {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
-    /// The Server, which starts with it: the file `secret` of its `CREDENTIALS_DIRECTORY`.
+    /// The Server, which starts with it: the files `bootstrap` and `current` of its
+    /// `CREDENTIALS_DIRECTORY`.
     Server,
     /// The Pod API, which changes it: the files `bootstrap`, `pending` and `current`.
     Api,

@@ -112,7 +112,9 @@ fn open_stream(vm: &Vm) -> TcpStream {
 
 #[test]
 fn clients_stay_when_the_pod_api_is_started_anew() {
-    let vm = Machine::direct(&Image::pod("api-restart", &["test-trigger", "test-api-restart"], &[])).start();
+    let vm =
+        Machine::direct(&Image::pod("api-restart", &["test-trigger", "test-api-restart"], &[]))
+            .start();
     vm.pod_serves();
     vm.make_admin();
     let mut stream = open_stream(&vm);
