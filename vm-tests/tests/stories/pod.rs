@@ -81,6 +81,7 @@ fn the_guides_path_from_a_first_boot_to_two_people_who_talk_and_talk_on_after_a_
     // And after a reboot everything is there: accounts, messages, who is an admin.
     vm.power_off(SOON);
     let vm = Machine::direct(&image).on(&disk).start();
+    let certificate = shown_certificate(&vm, BOOT);
     vm.pod_serves();
     let member = vm.admin_get(&format!("/api/v1/members/{}", MEMBER.0));
     assert_eq!((&member["jid"], &member["role"]), (&json!(MEMBER.0), &json!("MEMBER")), "{member}");
@@ -203,7 +204,7 @@ fn settings_of_the_operators_are_served_by_and_wrong_ones_leave_the_last_good() 
     eprintln!("{}", said.text);
     vm.power_off(SOON);
     let data = Data::of(&disk);
-    assert_eq!(data.text("/volumes/etc/prosody/prosody.cfg.lua.operator"), "-- mine\n");
+    assert_eq!(data.text("/volumes/etc/prosody/prosody.cfg.lua.operator"), "-- mine");
 
     seed("\"example.org\"");
     let vm = Machine::direct(&image).on(&disk).start();
