@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ use vm_tests::{BOOT, SOON};
 const MEMBER: (&str, &str) = ("bob@prose.local", "not a secret");
 
 /// Both write to each other at the same time; returns what came of it for each.
-fn chat(vm: &Vm, certificate: &PathBuf, texts: [&str; 2]) -> [Session; 2] {
+fn chat(vm: &Vm, certificate: &Path, texts: [&str; 2]) -> [Session; 2] {
     let server = vm.xmpp();
     let login = |jid, password, peer, body, expected| Login {
         jid,
         password,
-        certificate: certificate.clone(),
+        certificate: certificate.to_owned(),
         body: Some(body),
         peer: Some((peer, expected)),
     };
