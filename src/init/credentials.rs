@@ -13,6 +13,7 @@ use appliance::service::Service;
 
 use crate::failure::{Failure, OrCannot as _};
 use crate::keep;
+use crate::log::error;
 use crate::random;
 
 /// Where the folders are, for init alone. `/run` is memory.
@@ -76,21 +77,28 @@ impl Credentials {
 }
 
 /// What the Server and the Pod API start with: the operator's own, else a fresh one for this boot.
+/// Nobody else needs to know it, so that one that can't be used is no reason to serve nothing.
 pub fn bootstrap() -> Result<Secret, Failure> {
+    match operators() {
+        Ok(Some(secret)) => return Ok(secret),
+        Ok(None) => {}
+        Err(failure) => error!("{failure}; a random one is used"),
+    }
+    fresh()
+}
+
+fn operators() -> Result<Option<Secret>, Failure> {
     let what = format_args!("read {ENVIRONMENT}");
     let text = match fs::metadata(ENVIRONMENT) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Failure::new(what, error)),
         Ok(found) if found.len() > LONGEST => {
             return Err(Failure::new(what, format_args!("it is longer than {LONGEST} bytes")));
         }
         Ok(_) => fs::read_to_string(ENVIRONMENT).or_cannot(what)?,
     };
-    match variable(&text, VARIABLE) {
-        Some(value) => Secret::try_from(value.to_owned())
-            .or_cannot(format_args!("use {VARIABLE} of {ENVIRONMENT}")),
-        None => fresh(),
-    }
+    let value = variable(&text, VARIABLE).map(|value| Secret::try_from(value.to_owned()));
+    value.transpose().or_cannot(format_args!("use {VARIABLE} of {ENVIRONMENT}"))
 }
 
 /// A strong one.

@@ -145,13 +145,8 @@ mod tests {
             'ä',
             '\u{10ffff}',
         ];
-        let mut random = 0x9e37_79b9_u32;
-        let mut draw = |below: usize| {
-            random ^= random << 13;
-            random ^= random >> 17;
-            random ^= random << 5;
-            random as usize % below
-        };
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut draw = |below: usize| random.usize(..below);
         for _ in 0..100_000 {
             let text: String = (0..draw(12)).map(|_| NASTY[draw(NASTY.len())]).collect();
             let quoted = quote(&text);

@@ -143,13 +143,8 @@ fn nothing_upsets_it() {
         "POST /api/x HTTP/1.1\r\nHost: pod\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         "GET /api/%2e%2e/x?y HTTP/1.1\r\nHost: pod\r\nX-Forwarded-For: 1\r\nConnection: close\r\n\r\n",
     ];
-    let mut random = 0x9e37_79b9_u32;
-    let mut draw = |below: usize| {
-        random ^= random << 13;
-        random ^= random >> 17;
-        random ^= random << 5;
-        random as usize % below
-    };
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut draw = |below: usize| random.usize(..below);
     for round in 0..400 {
         let mut request = seeds[draw(seeds.len())].as_bytes().to_vec();
         for _ in 0..=draw(4) {

@@ -32,17 +32,20 @@ pub struct Configured {
 }
 
 impl Configured {
-    /// Puts the bootstrap file in its place, for a Server of this group.
-    pub fn begin(group: u32) -> Result<Configured, Failure> {
-        server_file::begin(group)?;
-        Ok(Configured {
+    /// Puts the bootstrap file in its place, for a Server of this group. Should there be no room for
+    /// it, the Server starts with what lies there: the gate is shut all the same.
+    pub fn begin(group: u32) -> Configured {
+        if let Err(failure) = server_file::begin(group) {
+            error!("settings: {failure}");
+        }
+        Configured {
             configuration: Configuration::new(),
             kept: server_file::kept(),
             renderer: None,
             ordered: 0,
             wake_at: None,
             told: (String::new(), None),
-        })
+        }
     }
 
     /// When it shall be looked at again.

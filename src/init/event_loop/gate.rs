@@ -78,7 +78,7 @@ impl Bootstrap {
         api.credentials.give(BOOTSTRAP, Some(&secret))?;
         Ok(Some(Bootstrap {
             gate: Gate::new(secret),
-            configured: Configured::begin(server.gid())?,
+            configured: Configured::begin(server.gid()),
             server,
             api,
             wake_at: None,

@@ -174,17 +174,14 @@ pub mod tests {
 
     #[test]
     fn nothing_upsets_the_parser() {
-        let mut random = 0x9e37_79b9_u32;
+        let mut random = fastrand::Rng::with_seed(1);
         for _ in 0..200_000 {
             let mut packet = packet(1_700_000_000, 2);
             for _ in 0..3 {
-                random ^= random << 13;
-                random ^= random >> 17;
-                random ^= random << 5;
-                let at = random as usize % packet.len();
-                packet[at] = (random >> 16) as u8;
+                let at = random.usize(..packet.len());
+                packet[at] = random.u8(..);
             }
-            packet.truncate(40 + random as usize % 9);
+            packet.truncate(random.usize(40..49));
             if let Some(Answer::Time { received, sent, .. }) = answer(&packet, NONCE) {
                 let _ = (received.date(u64::MAX), sent.date(0));
             }

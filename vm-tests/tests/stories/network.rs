@@ -150,7 +150,7 @@ fn a_cable_that_is_pulled_and_plugged_in_again_brings_a_lease_again() {
     assert!(names.text.contains(NAMES), "{names}");
     let hosts = vm.wait_for("resolver: /etc/hosts: ", SOON);
     assert!(hosts.text.contains("127.0.0.1 localhost|"), "{hosts}");
-    assert!(hosts.text.contains("127.0.1.1 prose-pod|"), "{hosts}");
+    assert!(hosts.text.contains("127.0.1.1 prosody|"), "{hosts}");
     let served = vm.wait_for(SERVES, BOOT);
 
     let up = replug(&vm, &served, |peer| peer.lease.dns = vec![[9, 9, 9, 10].into()]);

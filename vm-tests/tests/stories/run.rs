@@ -29,7 +29,6 @@ impl Run {
     fn start(image: &Image, options: &[&str]) -> Run {
         let stele = &Tools::find().unwrap().stele;
         let mut child = bounded(stele, LIMIT)
-            // Signals go to stele itself: `timeout` passes them on.
             .args(["run", "--json", "--forward", "0:5222"])
             .args(options)
             .arg(&image.disk)
@@ -65,7 +64,12 @@ impl Run {
 
     /// Presses Ctrl-C; the machine powers off.
     fn stop(mut self) {
-        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).unwrap();
+        // Not by way of `timeout`, which passes a signal on to its child and to their group: that may
+        // count as two.
+        let timeout = self.child.id();
+        let children =
+            fs::read_to_string(format!("/proc/{timeout}/task/{timeout}/children")).unwrap();
+        kill(Pid::from_raw(children.trim().parse().unwrap()), Signal::SIGINT).unwrap();
         self.wait_for("stele-init: system: power off (power button)", SOON);
         let status = self.child.wait().unwrap();
         let mut said = String::new();

@@ -29,7 +29,7 @@ fn follow_one(vm: &Vm, service: &str, from: &Line, failure: u32) -> Line {
 /// The Server undoes itself in these ways, one a start; it is asked often whether it is alive, and
 /// has only so much memory that a leak is over soon.
 fn image_with(name: &str, faults: &str) -> Image {
-    let change = |file, from, to| Change { layer: "prosody", file, from, to };
+    let change = |file, from, to| Change { layer: "prosody-alone", file, from, to };
     let host = "\nVirtualHost \"prose.local\"\n";
     let module = format!(
         "{host}  modules_enabled = {{ \"test_faults\" }}\n  test_faults = {{ {faults} }}\n"
