@@ -3,6 +3,7 @@
 //!
 //! A file is replaced as a whole, while the service runs or not: its jail shows the folder.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, chown};
@@ -21,7 +22,10 @@ const ALL: &str = "/run/stele/credentials";
 /// Where a service finds its own.
 pub const FOLDER: &str = "/run/credentials";
 /// The operator's own bootstrap secret, in [`ENVIRONMENT`].
-const VARIABLE: &str = "PROSE_BOOTSTRAP__PROSE_POD_API_XMPP_PASSWORD";
+const BOOTSTRAP: &str = "PROSE_BOOTSTRAP__PROSE_POD_API_XMPP_PASSWORD";
+/// How names begin that are for the bootstrap, and those that are for the Pod API.
+const BOOTSTRAPS: &str = "PROSE_BOOTSTRAP__";
+const API: &str = "PROSE_";
 /// The operator's file of variables.
 const ENVIRONMENT: &str = "/etc/prose/env";
 /// The most that is read of it.
@@ -64,9 +68,7 @@ impl Credentials {
         let path = self.folder.join(name);
         let what = format_args!("give {}", path.display());
         match secret {
-            Some(secret) => {
-                keep::replace(&path, secret.reveal().as_bytes(), 0o400, (self.uid, self.gid))
-            }
+            Some(secret) => return self.give_file(name, secret.reveal().as_bytes()),
             None => match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
@@ -74,48 +76,68 @@ impl Credentials {
         }
         .or_cannot(what)
     }
-}
 
-/// What the Server and the Pod API start with: the operator's own, else a fresh one for this boot.
-/// Nobody else needs to know it, so that one that can't be used is no reason to serve nothing.
-pub fn bootstrap() -> Result<Secret, Failure> {
-    match operators() {
-        Ok(Some(secret)) => return Ok(secret),
-        Ok(None) => {}
-        Err(failure) => error!("{failure}; a random one is used"),
+    /// Gives it a file with these bytes.
+    pub fn give_file(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let path = self.folder.join(name);
+        keep::replace(&path, bytes, 0o400, (self.uid, self.gid))
+            .or_cannot(format_args!("give {}", path.display()))
     }
-    fresh()
 }
 
-fn operators() -> Result<Option<Secret>, Failure> {
-    let what = format_args!("read {ENVIRONMENT}");
-    let text = match fs::metadata(ENVIRONMENT) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Failure::new(what, error)),
-        Ok(found) if found.len() > LONGEST => {
-            return Err(Failure::new(what, format_args!("it is longer than {LONGEST} bytes")));
+/// What the operator's file says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// Reads it. One that can't be read is as good as none, and told.
+    pub fn read() -> Environment {
+        let what = format_args!("read {ENVIRONMENT}");
+        let text = match fs::metadata(ENVIRONMENT) {
+            Ok(found) if found.len() > LONGEST => {
+                Err(Failure::new(what, format_args!("it is longer than {LONGEST} bytes")))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            _ => fs::read_to_string(ENVIRONMENT).or_cannot(what),
+        };
+        match text {
+            Ok(text) => Environment::parse(&text),
+            Err(failure) => {
+                error!("{failure}");
+                Environment::default()
+            }
         }
-        Ok(_) => fs::read_to_string(ENVIRONMENT).or_cannot(what)?,
-    };
-    let value = variable(&text, VARIABLE).map(|value| Secret::try_from(value.to_owned()));
-    value.transpose().or_cannot(format_args!("use {VARIABLE} of {ENVIRONMENT}"))
-}
+    }
 
-/// A strong one.
-fn fresh() -> Result<Secret, Failure> {
-    let text: String = random::bytes(STRENGTH)?.iter().map(|byte| format!("{byte:02x}")).collect();
-    Secret::try_from(text).or_cannot("make a secret")
-}
+    /// Lines `NAME=value`, as Docker's env files have them: without quotes of a shell's but around
+    /// the whole, `#` begins a comment. The last value of a name counts.
+    fn parse(text: &str) -> Environment {
+        let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+        let variables = lines.filter_map(|line| {
+            let (name, value) = line.split_once('=')?;
+            Some((name.trim_end().to_owned(), unquoted(value.trim()).to_owned()))
+        });
+        Environment(variables.collect())
+    }
 
-/// The last value of a variable in lines `NAME=value`, as Docker's env files have them: without
-/// quotes of a shell's, `#` begins a comment.
-fn variable<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    let mut values = lines.rev().filter_map(|line| {
-        let (found, value) = line.split_once('=')?;
-        (found.trim_end() == name).then(|| unquoted(value.trim()))
-    });
-    values.next()
+    /// What the Server and the Pod API start with: the operator's own, else a fresh one for this
+    /// boot. Nobody else needs to know it, so that one that can't be used is no reason to serve
+    /// nothing.
+    pub fn bootstrap(&self) -> Result<Secret, Failure> {
+        match self.0.get(BOOTSTRAP).map(|value| Secret::try_from(value.clone())) {
+            Some(Ok(secret)) => return Ok(secret),
+            Some(Err(error)) => error!("cannot use {BOOTSTRAP}: {error}; a random one is used"),
+            None => {}
+        }
+        fresh()
+    }
+
+    /// What is meant for the Pod API, as a JSON object: not what begins the bootstrap.
+    pub fn of_the_api(&self) -> Result<Vec<u8>, Failure> {
+        let is_its = |name: &str| name.starts_with(API) && !name.starts_with(BOOTSTRAPS);
+        let its: BTreeMap<_, _> = self.0.iter().filter(|(name, _)| is_its(name)).collect();
+        serde_json::to_vec(&its).or_cannot("hand over the operator's variables")
+    }
 }
 
 /// Quotes around the whole are no part of it.
@@ -124,12 +146,18 @@ fn unquoted(value: &str) -> &str {
     inside('"').or_else(|| inside('\'')).unwrap_or(value)
 }
 
+/// A strong one.
+fn fresh() -> Result<Secret, Failure> {
+    let text: String = random::bytes(STRENGTH)?.iter().map(|byte| format!("{byte:02x}")).collect();
+    Secret::try_from(text).or_cannot("make a secret")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_operators_variable_is_found() {
+    fn the_operators_variables_are_found() {
         for (text, expected) in [
             ("", None),
             ("A=1\nB=2\n", Some("1")),
@@ -142,8 +170,21 @@ mod tests {
             ("A=\"", Some("\"")),
             ("A=", Some("")),
         ] {
-            assert_eq!(variable(text, "A"), expected, "{text}");
+            let Environment(found) = Environment::parse(text);
+            assert_eq!(found.get("A").map(String::as_str), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn the_api_is_told_what_is_meant_for_it() {
+        let text = format!("{BOOTSTRAP}=first\nPROSE_SERVER__DOMAIN=\"a.example\"\nPROSODY_X=1\n");
+        let environment = Environment::parse(&text);
+        let told = environment.of_the_api().unwrap();
+        assert_eq!(told, br#"{"PROSE_SERVER__DOMAIN":"a.example"}"#);
+        assert_eq!(environment.bootstrap().unwrap().reveal(), "first");
+        // One that is none gives way to a random one.
+        let bad = Environment::parse(&format!("{BOOTSTRAP}=\n"));
+        assert_eq!(bad.bootstrap().unwrap().reveal().len(), 2 * STRENGTH);
     }
 
     #[test]

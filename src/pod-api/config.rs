@@ -154,6 +154,22 @@ impl ServerConfig {
     }
 }
 
+/// The variables that the operator put into `/etc/prose/env`: `stele-init` hands on those that are
+/// for us, as a JSON object in our credentials folder, since some are secrets.
+pub fn operators_environment(credentials: &Path) -> Result<BTreeMap<String, String>, Error> {
+    let path = credentials.join("environment");
+    let mut text = vec![];
+    match File::open(&path) {
+        Ok(file) => {
+            let read = file.take(LONGEST).read_to_end(&mut text);
+            read.map_err(|error| Error::Read(path.clone(), error))?;
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(Error::Read(path, error)),
+    }
+    serde_json::from_slice(&text).map_err(|error| Error::File(path, error.to_string()))
+}
+
 impl Config {
     /// Reads the file, if there is one, and the environment.
     pub fn load(
@@ -282,6 +298,20 @@ mod tests {
         assert_eq!(none.server.settings(), Settings::new(UNSETTLED_DOMAIN.parse().unwrap()));
         assert_eq!(none.min_password_length, 15);
         assert_eq!(none.token_ttl.as_secs(), 10_800);
+    }
+
+    #[test]
+    fn the_operators_variables_come_by_a_file_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(operators_environment(folder.path()).unwrap(), BTreeMap::new());
+        let path = folder.path().join("environment");
+        std::fs::write(&path, r#"{"PROSE_SERVER__DOMAIN":"a.example"}"#).unwrap();
+        let variables = operators_environment(folder.path()).unwrap();
+        let config = Config::load(Path::new("/nonexistent"), variables.into_iter()).unwrap();
+        assert_eq!(config.server.domain.as_ref(), "a.example");
+        std::fs::write(&path, "[]").unwrap();
+        let error = operators_environment(folder.path()).unwrap_err().to_string();
+        assert!(error.starts_with("cannot understand "), "{error}");
     }
 
     #[test]

@@ -95,8 +95,10 @@ async fn run(arguments: Arguments) -> Result<(), String> {
 
 /// What must be right before anything can be served.
 fn prepare(arguments: &Arguments) -> Result<Pod, String> {
-    let environment = env::vars_os()
+    let own = env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let operators = config::operators_environment(&arguments.credentials);
+    let environment = own.chain(operators.map_err(|error| error.to_string())?);
     let config = Config::load(&arguments.config, environment).map_err(|error| error.to_string())?;
     let (store, kept) = Store::open(&arguments.data).map_err(|error| error.to_string())?;
     Ok(Pod::new(config, store, kept))

@@ -11,7 +11,7 @@ use super::configuration::Configured;
 use crate::ask::{self, About, Answer, Question};
 use crate::clock::{self, Moment};
 use crate::configuration;
-use crate::credentials::{self, Credentials};
+use crate::credentials::{Credentials, Environment};
 use crate::failure::{Failure, OrCannot as _};
 use crate::gate::{Effect, Event, Gate, Generation, Step};
 use crate::lifecycle::{self, State};
@@ -25,6 +25,8 @@ const AGAIN_IN: Duration = Duration::from_secs(1);
 const BOOTSTRAP: &str = "bootstrap";
 const PENDING: &str = "pending";
 const CURRENT: &str = "current";
+/// What the operator's variables for the Pod API are called there.
+const ENVIRONMENT: &str = "environment";
 /// The name of the child that asks the Server.
 const ASKER: &str = "ask";
 
@@ -73,7 +75,9 @@ impl Bootstrap {
         let (Some(server), Some(api)) = (party(Side::Server)?, party(Side::Api)?) else {
             return Ok(None);
         };
-        let secret = credentials::bootstrap()?;
+        let environment = Environment::read();
+        let secret = environment.bootstrap()?;
+        api.credentials.give_file(ENVIRONMENT, &environment.of_the_api()?)?;
         server.credentials.give(BOOTSTRAP, Some(&secret))?;
         api.credentials.give(BOOTSTRAP, Some(&secret))?;
         Ok(Some(Bootstrap {

@@ -206,7 +206,11 @@ fn settings_of_the_operators_are_served_by_and_wrong_ones_leave_the_last_good() 
     let data = Data::of(&disk);
     assert_eq!(data.text("/volumes/etc/prosody/prosody.cfg.lua.operator"), "-- mine");
 
-    seed("\"example.org\"");
+    // The environment wins over the file.
+    disk.seed(&[
+        ("Prose.toml", b"[server]\ndomain = \"elsewhere.example\"\n"),
+        ("env", b"PROSE_SERVER__DOMAIN=example.org\n"),
+    ]);
     let vm = Machine::direct(&image).on(&disk).start();
     vm.pod_serves();
     served(&vm);
