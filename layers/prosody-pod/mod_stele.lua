@@ -529,7 +529,7 @@ local function kind_of(options, host)
   return (rawget(options, host) or {}).component_module
 end
 
-verbs.reload = { run = function()
+verbs.reload = { run = function(_, response)
   local before, staying, going = config.getconfig(), {}, {}
   local active = {}
   for host in pairs(prosody.hosts) do active[#active + 1] = host end
@@ -549,10 +549,21 @@ verbs.reload = { run = function()
   for _, reader in pairs(again) do
     if modulemanager.is_loaded(reader[1], reader[2]) then modulemanager.reload(reader[1], reader[2]) end
   end
+  local components = {}
   for host in pairs(after) do
-    if host ~= "*" and is_wanted(after, host) and not prosody.hosts[host] then hostmanager.activate(host) end
+    if host ~= "*" and is_wanted(after, host) and not prosody.hosts[host] then
+      if kind_of(after, host) then components[#components + 1] = host else hostmanager.activate(host) end
+    end
   end
-  return { restart = needs_restart }
+  local result = { restart = needs_restart }
+  if not components[1] then return result end
+  -- Clients needn't wait for rooms and uploads: those that wait already come first.
+  module:add_timer(0, function()
+    for _, host in ipairs(components) do
+      if not prosody.hosts[host] then hostmanager.activate(host) end
+    end
+    if not response.finished then response:send(json.encode(result)) end
+  end)
 end }
 
 -- HTTP

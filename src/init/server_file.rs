@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
 use std::path::Path;
 
-use appliance::hash::Digest;
 use appliance::settings::{BOOTSTRAP_FILE, MARKER, Settings};
 use serde::{Deserialize, Serialize};
 
@@ -34,9 +33,11 @@ pub struct Kept {
     /// The settings.
     pub settings: Settings,
     /// The text that the Server took.
-    pub text: Digest,
+    pub text: String,
     /// The image whose Server did.
     pub image: String,
+    /// Did it have certificates of the operator's?
+    pub has_certificate: bool,
 }
 
 /// Before the Server starts for the first time in this boot: it starts with the bootstrap file,
@@ -107,8 +108,9 @@ pub fn kept() -> Option<Kept> {
 pub fn keep(rendered: &Rendered, image: &str) -> Result<(), Failure> {
     let kept = Kept {
         settings: rendered.settings.clone(),
-        text: Digest::of(rendered.text.as_bytes()),
+        text: rendered.text.clone(),
         image: image.to_owned(),
+        has_certificate: has_certificate(),
     };
     let path = Path::new(data::AT).join(KEPT);
     if !Path::new(data::AT).is_dir() || self::kept().as_ref() == Some(&kept) {

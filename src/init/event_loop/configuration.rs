@@ -155,20 +155,26 @@ impl EventLoop {
         }
     }
 
-    /// What a text that was checked once needn't be checked by again.
+    /// By which one tells images apart: a text that one has served by isn't made and checked again.
     fn image(&self) -> String {
         format!("{} {} {}", self.name, self.version, self.built)
     }
 
     fn render(&mut self, settings: Settings) -> Result<(), Failure> {
-        let image = self.image();
+        let (image, has_certificate) = (self.image(), server_file::has_certificate());
         let Some(bootstrap) = &mut self.bootstrap else { return Ok(()) };
         let configured = &mut bootstrap.configured;
+        // This very image has served by it. Should that be wrong, it isn't tried a second time.
+        let is_it = |kept: &mut Kept| {
+            let own = (&kept.settings, &kept.image, kept.has_certificate);
+            own == (&settings, &image, has_certificate)
+        };
+        if let Some(kept) = configured.kept.take_if(is_it) {
+            self.tell_configuration(Event::Rendered(Ok(kept.text)));
+            return Ok(());
+        }
         configured.ordered += 1;
-        let kept = configured.kept.as_ref().filter(|kept| kept.image == image);
-        let known = kept.map(|kept| kept.text);
-        let has_certificate = server_file::has_certificate();
-        let order = Order { number: configured.ordered, settings, has_certificate, known };
+        let order = Order { number: configured.ordered, settings, has_certificate };
         let document = serde_json::to_vec(&order).or_cannot("hand over the settings")?;
         let known = configured.renderer;
         let id = self.child(known, Input::Render, render::service)?;
