@@ -29,6 +29,7 @@ local LONGEST_PASSWORD = 1024
 local MOST_CHANGES = 1024 -- that are remembered
 local MOST_WAITING = 16
 local LONGEST_WAIT = 25 -- seconds; below the 30 s that proxies are silent for
+local COMPONENTS_AFTER = 0.1 -- seconds
 local ROLES = { ["prosody:admin"] = true, ["prosody:member"] = true, ["prosody:registered"] = true }
 
 -- Refusals
@@ -557,8 +558,8 @@ verbs.reload = { run = function(_, response)
   end
   local result = { restart = needs_restart }
   if not components[1] then return result end
-  -- Clients needn't wait for rooms and uploads: those that wait already come first.
-  module:add_timer(0, function()
+  -- Clients needn't wait for rooms and uploads: those that are at the door come first.
+  module:add_timer(COMPONENTS_AFTER, function()
     for _, host in ipairs(components) do
       if not prosody.hosts[host] then hostmanager.activate(host) end
     end
