@@ -33,6 +33,11 @@
 //! | `seed: x left alone: …` | it stays on the seed partition |
 //! | `seed: N files removed from the seed partition` | those that were taken over |
 //! | `root: starts N services` | the supervisor runs |
+//! | `gate: shut: the Server isn't ready`, `…: the Pod API has not changed the bootstrap secret`, `…: the change is being proved` | what the gate waits for; in brackets why the last try failed |
+//! | `gate: open` | the network comes up |
+//! | `settings: none yet`, `being checked`, `waiting for the Server`, `being loaded`, `applied` | where what the Server shall run with is |
+//! | `settings: to be tried again (…)`, `refused (…)` | the Server goes on with the last good ones |
+//! | `server: PATH is an operator's own; kept as PATH` | the appliance writes there from now on |
 //! | `network: eth0: link up`, `link down` | somebody is at the other end, or not |
 //! | `network: eth0 10.0.2.15/24 via 10.0.2.2, dns 10.0.2.3, for 86400 s` | a lease is applied |
 //! | `network: eth0: lease lost` | it ran out, or was withdrawn |
