@@ -79,6 +79,7 @@ fn the_guides_path_from_a_first_boot_to_two_people_who_talk_and_talk_on_after_a_
     }
 
     // And after a reboot everything is there: accounts, messages, who is an admin.
+    vm.wait_for("stele-init: settings: applied", BOOT);
     vm.power_off(SOON);
     let vm = Machine::direct(&image).on(&disk).start();
     let certificate = shown_certificate(&vm, BOOT);
@@ -92,6 +93,7 @@ fn the_guides_path_from_a_first_boot_to_two_people_who_talk_and_talk_on_after_a_
     }
     // The settings that worked were there before the API had said any: no check was needed.
     vm.wait_for("stele-init: settings: applied", SOON);
+    assert!(vm.lines_with("service render: starting").is_empty());
 }
 
 /// A stream of XMPP's that is open, but not encrypted yet.
@@ -187,6 +189,8 @@ fn settings_of_the_operators_are_served_by_and_wrong_ones_leave_the_last_good() 
     vm.pod_serves();
     served(&vm);
     assert_eq!(vm.get("/api/v1/server/config").body, json!({"domain": "example.org"}));
+    // Kept for the next boot is what has worked as a whole.
+    vm.wait_for("stele-init: settings: applied", BOOT);
     // An operator puts a file of their own where the Server's is.
     vm.pull_trigger();
     vm.wait_for("stele-init: service operator: done", SOON);
