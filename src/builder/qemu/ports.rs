@@ -8,9 +8,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 /// What is forwarded when nothing is said: each to the port of the same number.
-const DEFAULT: [u16; 3] = [5222, 5269, WEB];
-/// The port of the web front.
-const WEB: u16 = 3030;
+const DEFAULT: [u16; 3] = [5222, 5269, 3030];
 
 /// A port that shall be forwarded, written `HOST:GUEST`. Host port 0: any that is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +44,6 @@ pub struct Forward {
     /// Why it isn't the one that was to be expected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instead: Option<String>,
-}
-
-/// Where a browser of this host finds the web front, if there is a way to it.
-pub fn url(forwards: &[Forward]) -> Option<String> {
-    let web = forwards.iter().find(|forward| forward.guest == WEB)?;
-    Some(format!("http://localhost:{}/", web.host))
 }
 
 /// Ports of this host: may they be listened on?
@@ -191,13 +183,5 @@ mod tests {
         let mut host = Loopback::default();
         let port = host.take(0).unwrap();
         assert_eq!(host.take(port).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-    }
-
-    #[test]
-    fn a_browser_is_told_the_way_to_the_front() {
-        let forward = |host, guest| Forward { host, guest, instead: None };
-        let forwards = [forward(5222, 5222), forward(40001, 3030)];
-        assert_eq!(url(&forwards).as_deref(), Some("http://localhost:40001/"));
-        assert_eq!(url(&forwards[..1]), None);
     }
 }

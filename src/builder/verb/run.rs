@@ -78,8 +78,6 @@ struct Launch<'a> {
     /// The firmware's file, if there is any.
     firmware: Option<String>,
     forwards: Vec<Forward>,
-    /// Where a browser finds its web front.
-    url: Option<String>,
     /// Where files are that QEMU needs, and the socket of its monitor.
     folder: &'a Path,
     /// QEMU and its arguments. Its standard output is the serial console.
@@ -235,7 +233,6 @@ impl<'a> Start<'a> {
             accelerator,
             why,
             firmware,
-            url: ports::url(&forwards),
             forwards,
             folder: self.folder,
             command,
@@ -278,7 +275,6 @@ impl Launch<'_> {
             ("boots".to_owned(), boot),
         ];
         lines.extend(self.forwards.iter().map(Forward::in_words));
-        lines.extend(self.url.clone().map(|url| ("open".to_owned(), url)));
         lines.push(("stop".to_owned(), "Ctrl-C powers off".to_owned()));
         for (what, how) in lines {
             eprintln!("{what:<13} {how}");
