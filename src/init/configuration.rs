@@ -261,15 +261,17 @@ impl Configuration {
     fn put_back(&mut self, why: &str, is_loaded: bool) -> Vec<Effect> {
         self.trouble = Some(why.to_owned());
         let good = self.good.as_ref().map(|good| good.text.clone());
-        let mut effects = vec![Effect::Install(good)];
-        effects.extend(is_loaded.then_some(Effect::Load));
+        let mut effects = vec![];
         self.tries += 1;
         self.work = Work::Idle;
         // A Server that serves nothing yet has nobody to disturb.
         if self.tries < TRIES || self.good.is_none() {
             self.work = Work::Resting;
+            // First: should the file not be written either, there is another try all the same.
             effects.push(Effect::WakeIn(FIRST_WAIT * (1 << (self.tries - 1).min(TRIES))));
         }
+        effects.push(Effect::Install(good));
+        effects.extend(is_loaded.then_some(Effect::Load));
         effects
     }
 }

@@ -89,11 +89,6 @@ impl Network {
         Ok(())
     }
 
-    /// Was it opened?
-    pub fn is_open(&self) -> bool {
-        self.is_open
-    }
-
     /// When, at the latest, what waits for the network shall start.
     pub fn deadline(&self) -> Moment {
         self.give_up

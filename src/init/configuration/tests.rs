@@ -92,17 +92,17 @@ fn what_is_refused_leaves_the_last_good_one() {
     let wait = Effect::WakeIn(FIRST_WAIT);
     let mut configuration = also(&trial);
     let effects = configuration.on(Event::Loaded(Loaded::Refused));
-    assert_eq!(effects, [install("a.example"), wait.clone()]);
+    assert_eq!(effects, [wait.clone(), install("a.example")]);
     let mut configuration = also(&trial);
     let effects = configuration.on(Event::Loaded(Loaded::Unclear));
-    assert_eq!(effects, [install("a.example"), Effect::Load, wait.clone()]);
+    assert_eq!(effects, [wait.clone(), install("a.example"), Effect::Load]);
     // What that load says is of no interest.
     assert_eq!(configuration.on(Event::Loaded(Loaded::Wholly)), []);
     let mut configuration = also(&trial);
     for event in [Event::Loaded(Loaded::AfterRestart), Event::Ended] {
         configuration.on(event);
     }
-    assert_eq!(configuration.on(Event::Ended), [install("a.example"), wait]);
+    assert_eq!(configuration.on(Event::Ended), [wait, install("a.example")]);
 }
 
 #[test]
@@ -111,12 +111,12 @@ fn a_server_with_something_to_lose_is_disturbed_a_few_times_only() {
     for try_ in 1..=TRIES {
         assert_eq!(configuration.on(text("b.example")).len(), 2);
         let effects = configuration.on(Event::Loaded(Loaded::Refused));
-        let last = effects.last().unwrap();
+        let first = effects.first().unwrap();
         if try_ < TRIES {
-            assert_eq!(*last, Effect::WakeIn(FIRST_WAIT * (1 << (try_ - 1))));
+            assert_eq!(*first, Effect::WakeIn(FIRST_WAIT * (1 << (try_ - 1))));
             assert_eq!(configuration.on(Event::Timeout), [Effect::Render(settings("b.example"))]);
         } else {
-            assert_eq!(*last, install("a.example"));
+            assert_eq!(*first, install("a.example"));
         }
     }
     assert_eq!(configuration.on(Event::Timeout), []);
@@ -127,7 +127,7 @@ fn a_server_with_something_to_lose_is_disturbed_a_few_times_only() {
     for _ in 0..100 {
         assert_eq!(configuration.on(text("b.example")).len(), 2);
         let effects = configuration.on(Event::Loaded(Loaded::Refused));
-        let [Effect::Install(None), Effect::WakeIn(wait)] = effects.as_slice() else { panic!() };
+        let [Effect::WakeIn(wait), Effect::Install(None)] = effects.as_slice() else { panic!() };
         assert!(*wait <= Duration::from_secs(32));
         assert_eq!(configuration.on(Event::Timeout).len(), 1);
     }

@@ -119,10 +119,14 @@ impl EventLoop {
             None => {}
         }
         for effect in effects {
+            let is_rendering = matches!(effect, Effect::Render(_));
             if let Err(failure) = self.configure(effect) {
                 error!("settings: {failure}");
                 // Whatever was to follow would be about another file than the one that lies there.
-                return self.tell_configuration(Event::Loaded(Loaded::Unclear));
+                return self.tell_configuration(match is_rendering {
+                    true => Event::Rendered(Err(failure.to_string())),
+                    false => Event::Loaded(Loaded::Unclear),
+                });
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::log::{error, notice, warning};
 use crate::supervisor::Id;
 use crate::worker::{Input, Worker};
 
-/// The wait before the network is tried again.
+/// The wait before what PID 1 itself could not do is tried again.
 const AGAIN_IN: Duration = Duration::from_secs(1);
 /// What the secrets are called in a service's `CREDENTIALS_DIRECTORY`.
 const BOOTSTRAP: &str = "bootstrap";
@@ -38,6 +38,8 @@ pub struct Bootstrap {
     api: Party,
     pub(super) configured: Configured,
     wake_at: Option<Moment>,
+    /// What could not be done, and what comes after it.
+    undone: Vec<Effect>,
     /// The child that asks the Server, once there was something to ask.
     asker: Option<Id>,
     /// The number of its last question.
@@ -86,6 +88,7 @@ impl Bootstrap {
             server,
             api,
             wake_at: None,
+            undone: vec![],
             asker: None,
             asked: 0,
             proof_of: Generation(0),
@@ -164,19 +167,7 @@ impl EventLoop {
         let due = |bootstrap: &mut Bootstrap| bootstrap.wake_at.take_if(|at| *at <= now);
         if self.bootstrap.as_mut().and_then(due).is_some() {
             self.tell_gate(Event::Timeout);
-            if let Err(failure) = self.open_network() {
-                error!("gate: {failure}");
-            }
         }
-    }
-
-    /// Brings the network up behind an open gate, or tries again later.
-    fn open_network(&mut self) -> Result<(), Failure> {
-        let Some(bootstrap) = &mut self.bootstrap else { return Ok(()) };
-        if bootstrap.gate.step() != Step::Open || self.network.is_open() {
-            return Ok(());
-        }
-        self.network.open().inspect_err(|_| bootstrap.wake_at = Some(clock::now() + AGAIN_IN))
     }
 
     pub(super) fn tell_gate(&mut self, event: Event) {
@@ -191,9 +182,21 @@ impl EventLoop {
                 None => notice!("gate: {step}"),
             }
         }
-        for effect in effects {
-            if let Err(failure) = self.do_gate(effect) {
+        let undone = std::mem::take(&mut bootstrap.undone);
+        self.do_in_order(undone.into_iter().chain(effects).collect());
+    }
+
+    /// Nothing overtakes what fails: the network isn't opened before the secret has been given.
+    fn do_in_order(&mut self, effects: Vec<Effect>) {
+        let mut left = effects.into_iter();
+        while let Some(effect) = left.next() {
+            if let Err(failure) = self.do_gate(effect.clone()) {
                 error!("gate: {failure}");
+                if let Some(bootstrap) = &mut self.bootstrap {
+                    bootstrap.undone = std::iter::once(effect).chain(left).collect();
+                    bootstrap.wake_at = Some(clock::now() + AGAIN_IN);
+                }
+                return;
             }
         }
     }
@@ -204,8 +207,9 @@ impl EventLoop {
             Effect::GivePending(secret) => bootstrap.api.credentials.give(PENDING, secret.as_ref()),
             Effect::GiveCurrent(secret) => bootstrap.give_current(&secret),
             Effect::Open => {
+                self.network.open()?;
                 self.tell_configuration(configuration::Event::Opened);
-                self.open_network()
+                Ok(())
             }
             Effect::WakeIn(wait) => {
                 bootstrap.wake_at = Some(clock::now() + wait);
