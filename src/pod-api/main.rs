@@ -24,6 +24,7 @@ mod routes;
 mod secret;
 mod serve;
 mod server;
+mod settings;
 mod store;
 mod throttle;
 mod token;
@@ -71,7 +72,7 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     let server: Arc<dyn Server> = Arc::new(Module::at(&arguments.server)?);
     let init: Arc<dyn Init> = Arc::new(Control::at(&arguments.control, &arguments.credentials));
     let stop = stop().map_err(|error| format!("cannot wait for signals: {error}"))?;
-    let pod = match prepare(&arguments) {
+    let pod = match prepare(&arguments, init.clone()) {
         Ok(pod) => Arc::new(pod),
         Err(error) => {
             log::error(&error);
@@ -87,21 +88,21 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         listener.map_err(|error| format!("cannot listen at {}: {error}", arguments.listen))?;
     log::info(format_args!("pod-api {} at {}", env!("CARGO_PKG_VERSION"), arguments.listen));
     tokio::select! {
-        () = follow::follow(&pod, server, init) => (),
+        () = follow::follow(&pod, server) => (),
         () = serve::serve(listener, routes::router(pod.clone()), stop) => (),
     }
     Ok(())
 }
 
 /// What must be right before anything can be served.
-fn prepare(arguments: &Arguments) -> Result<Pod, String> {
+fn prepare(arguments: &Arguments, init: Arc<dyn Init>) -> Result<Pod, String> {
     let own = env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let operators = config::operators_environment(&arguments.credentials);
     let environment = own.chain(operators.map_err(|error| error.to_string())?);
     let config = Config::load(&arguments.config, environment).map_err(|error| error.to_string())?;
     let (store, kept) = Store::open(&arguments.data).map_err(|error| error.to_string())?;
-    Ok(Pod::new(config, store, kept))
+    Ok(Pod::new(config, store, kept, init))
 }
 
 /// Somebody tells it to.

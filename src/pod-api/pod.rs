@@ -3,18 +3,21 @@
 //! One lock, held only for as long as it takes to look or to change; never while waiting.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use appliance::secret::Secret;
-use appliance::settings::Domain;
+use appliance::settings::{Domain, Settings};
+use serde_json::Value;
 
-use crate::config::Config;
+use crate::config::{Config, Defaults, ServerConfig};
+use crate::init::{self, Init};
 use crate::jid::{Jid, Localpart};
 use crate::log;
 use crate::problem::Problem;
 use crate::projection::{News, Projection};
 use crate::server::{Changes, Connection, Version};
+use crate::settings::{Change, Choices, Setting};
 use crate::store::{Error, Kept, Store};
 use crate::throttle::Throttle;
 use crate::token::{Digest, Token, Tokens};
@@ -30,6 +33,10 @@ pub struct Pod {
     pub setup: tokio::sync::Mutex<()>,
     /// Held while the Server hashes a password, which stops its only thread: one after the other.
     pub login: tokio::sync::Mutex<()>,
+    /// Who makes the Server's configuration.
+    pub init: Arc<dyn Init>,
+    /// Held by whoever changes settings or submits them: one after the other.
+    settings: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -41,6 +48,9 @@ struct State {
     throttle: Throttle,
     workspace: Option<Workspace>,
     nicknames: HashMap<Localpart, String>,
+    choices: Choices,
+    /// What `stele-init` accepted last.
+    accepted: Option<Settings>,
 }
 
 /// There while the Server is in step with us.
@@ -56,17 +66,18 @@ pub fn now() -> u64 {
 
 impl Pod {
     /// Nothing is known of the Server yet.
-    pub fn new(config: Config, store: Store, kept: Kept) -> Pod {
+    pub fn new(config: Config, store: Store, kept: Kept, init: Arc<dyn Init>) -> Pod {
         let nicknames = kept.nicknames.into_iter();
         let nicknames = nicknames.filter_map(|(of, it)| Some((Localpart::parse(&of).ok()?, it)));
         let state = State {
             tokens: Tokens::new(kept.tokens),
             workspace: kept.workspace,
             nicknames: nicknames.collect(),
+            choices: Choices::new(config.server.defaults.clone(), kept.settings),
             ..State::default()
         };
-        let (setup, login) = Default::default();
-        Pod { config, store, setup, login, state: Mutex::new(state) }
+        let (setup, login, settings) = Default::default();
+        Pod { config, store, setup, login, init, settings, state: Mutex::new(state) }
     }
 
     /// The domain of members.
@@ -146,6 +157,57 @@ impl Pod {
     /// Changes what is known of its accounts, before it tells.
     pub fn note(&self, note: impl FnOnce(&mut Projection)) {
         self.with(|state| state.link.as_mut().map(|link| note(&mut link.projection)));
+    }
+
+    // Its settings
+
+    /// What holds: what admins chose, or else what the operator wrote.
+    pub fn server_config(&self) -> ServerConfig {
+        self.configured(self.with(|state| state.choices.effective().clone()))
+    }
+
+    /// What holds of one setting.
+    pub fn setting(&self, setting: Setting) -> Value {
+        self.with(|state| state.choices.value(setting))
+    }
+
+    /// Submits what holds, whatever was accepted before.
+    pub async fn submit_settings(&self) -> Result<(), init::Error> {
+        let _settings = self.settings.lock().await;
+        self.submit(&self.server_config().settings()).await
+    }
+
+    /// Has a change accepted, then keeps it. If either fails, what held before holds on.
+    pub async fn change_settings(&self, change: Change) -> Result<(), Problem> {
+        let _settings = self.settings.lock().await;
+        let settings = change.settings();
+        let after = self.with(|state| state.choices.after(change))?;
+        let wanted = self.configured(after.effective().clone()).settings();
+        // What was accepted already isn't loaded again.
+        if self.with(|state| state.accepted.as_ref() != Some(&wanted)) {
+            self.submit(&wanted).await?;
+        }
+        let rows = settings.iter().map(|it| (it.key(), after.chosen(*it).map(Value::to_string)));
+        if let Err(error) = self.store.keep_settings(rows.collect()).await {
+            if let Err(error) = self.submit(&self.server_config().settings()).await {
+                log::error(format_args!("cannot take settings back: {error}"));
+            }
+            return Err(error.into());
+        }
+        self.with(|state| state.choices = after);
+        Ok(())
+    }
+
+    async fn submit(&self, settings: &Settings) -> Result<(), init::Error> {
+        // Should its answer get lost, it isn't known what it goes by.
+        self.with(|state| state.accepted = None);
+        self.init.settings(settings).await?;
+        self.with(|state| state.accepted = Some(settings.clone()));
+        Ok(())
+    }
+
+    fn configured(&self, defaults: Defaults) -> ServerConfig {
+        ServerConfig { defaults, ..self.config.server.clone() }
     }
 
     // Logins

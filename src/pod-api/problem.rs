@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::{log, server, store};
+use crate::{init, log, server, settings, store};
 
 /// What every 401 says, to the letter.
 const CHALLENGE: &str = "Bearer realm=\"Admin only area\", charset=\"UTF-8\"";
@@ -39,6 +39,11 @@ impl Problem {
     pub fn invalid_credentials() -> Problem {
         let message = "The address or the password is wrong.";
         Problem::new(StatusCode::UNAUTHORIZED, "invalid_credentials", message)
+    }
+
+    /// Whoever asks may not.
+    pub fn forbidden() -> Problem {
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", "Only an admin may do this.")
     }
 
     /// There is no such member.
@@ -116,6 +121,12 @@ impl Problem {
         Problem { retry_after: Some(retry_after), ..problem }
     }
 
+    /// Something that nothing here does.
+    pub fn not_implemented() -> Problem {
+        let message = "This cannot be changed.";
+        Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", message)
+    }
+
     /// The Server isn't there yet, or not any more: it is being started.
     ///
     /// Not 500, at which the Dashboard leaves its page for a full-screen error.
@@ -145,6 +156,19 @@ impl From<server::Error> for Problem {
                 Problem::internal()
             }
         }
+    }
+}
+
+impl From<init::Error> for Problem {
+    fn from(error: init::Error) -> Problem {
+        log::error(error);
+        Problem::internal()
+    }
+}
+
+impl From<settings::BadValue> for Problem {
+    fn from(error: settings::BadValue) -> Problem {
+        Problem::invalid(format!("The value is not right: {error}."))
     }
 }
 

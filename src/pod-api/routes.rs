@@ -40,9 +40,9 @@ pub fn router(pod: Arc<Pod>) -> Router {
         )
         .route("/v1/workspace/name", get(workspace::name))
         .route("/v1/workspace/accent-color", get(workspace::accent_color))
-        .route("/v1/server/config", get(config::read))
         .route("/v1/members", get(members::list).head(members::count))
         .route("/v1/members/{jid}", get(members::one))
+        .merge(config::routes())
         .layer(map_response(uncached))
         .with_state(pod)
 }

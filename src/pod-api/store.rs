@@ -32,6 +32,8 @@ pub struct Kept {
     pub workspace: Option<Workspace>,
     /// What members call themselves, by local part, until the Server has a place for it.
     pub nicknames: Vec<(String, String)>,
+    /// What admins chose for the Server: keys and JSON.
+    pub settings: Vec<(String, String)>,
 }
 
 /// Why the database can't be used.
@@ -43,8 +45,8 @@ pub enum Error {
     /// It isn't what was written.
     #[error(
         "cannot use {0}: it is damaged: {1}\nhint: it is kept as it is: put a backup in its place, \
-         or move it away to start with an empty one (logins and the workspace's name are lost, \
-         accounts and messages are not)"
+         or move it away to start with an empty one (logins, settings and the workspace's \
+         name are lost, accounts and messages are not)"
     )]
     Damaged(PathBuf, String),
     /// Written by a version that knows more.
@@ -119,6 +121,22 @@ impl Store {
         .await
     }
 
+    /// Keeps what admins chose for the Server, a key and JSON each; `None` forgets it.
+    pub async fn keep_settings(
+        &self,
+        settings: Vec<(&'static str, Option<String>)>,
+    ) -> Result<(), Error> {
+        self.write(move |to| {
+            settings.into_iter().try_for_each(|(key, json)| match json {
+                Some(json) => to
+                    .execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", params![key, json])
+                    .map(drop),
+                None => to.execute("DELETE FROM setting WHERE key = ?", [key]).map(drop),
+            })
+        })
+        .await
+    }
+
     /// One transaction, after all those before it: done, on the disk, when this returns.
     async fn write(
         &self,
@@ -168,10 +186,13 @@ fn read(from: &Connection) -> rusqlite::Result<Kept> {
         .query_map([], |row| Ok(Workspace { name: row.get(0)?, accent_color: row.get(1)? }))?;
     let mut nicknames = from.prepare("SELECT localpart, nickname FROM nickname")?;
     let nicknames = nicknames.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut settings = from.prepare("SELECT key, value FROM setting")?;
+    let settings = settings.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(Kept {
         tokens: tokens.collect::<rusqlite::Result<_>>()?,
         workspace: workspace.next().transpose()?,
         nicknames: nicknames.collect::<rusqlite::Result<_>>()?,
+        settings: settings.collect::<rusqlite::Result<_>>()?,
     })
 }
 

@@ -5,6 +5,7 @@ mod client;
 pub mod gate;
 mod pages;
 pub mod server;
+mod settings;
 mod setup;
 mod sign_in;
 mod wire;
@@ -62,24 +63,38 @@ impl World {
     }
 
     async fn around(server: Arc<FakeServer>, init: Arc<FakeInit>, folder: TempDir) -> World {
-        let environment = [("PROSE_SERVER__DOMAIN", "example.org")];
-        let environment = environment.map(|(name, it)| (name.to_owned(), it.to_owned()));
-        let config = Config::load(&folder.path().join("none"), environment.into_iter()).unwrap();
+        World::configured(server, init, folder, &[]).await
+    }
+
+    async fn configured(
+        server: Arc<FakeServer>,
+        init: Arc<FakeInit>,
+        folder: TempDir,
+        environment: &[(&str, &str)],
+    ) -> World {
+        let environment = [("PROSE_SERVER__DOMAIN", "example.org")].iter().chain(environment);
+        let environment = environment.map(|(name, it)| (name.to_string(), it.to_string()));
+        let config = Config::load(&folder.path().join("none"), environment).unwrap();
         let (store, kept) = Store::open(folder.path()).unwrap();
-        let pod = Arc::new(Pod::new(config, store, kept));
+        let (as_server, as_init): (Arc<dyn Server>, Arc<dyn Init>) = (server.clone(), init.clone());
+        let pod = Arc::new(Pod::new(config, store, kept, as_init));
         let socket = folder.path().join("http.sock");
         let listener = Listener::bind(socket.to_str().unwrap()).await.unwrap();
-        let (as_server, as_init): (Arc<dyn Server>, Arc<dyn Init>) = (server.clone(), init.clone());
         let of_follow = pod.clone();
         let tasks = vec![
             tokio::spawn(serve(listener, router(pod.clone()), std::future::pending())),
-            tokio::spawn(async move { follow(&of_follow, as_server, as_init).await }),
+            tokio::spawn(async move { follow(&of_follow, as_server).await }),
         ];
         World { server, init, client: Client::at(&socket), pod, folder, tasks }
     }
 
     /// pod-api dies and is started again; everything else goes on.
     async fn restart(self) -> World {
+        self.restart_with(&[]).await
+    }
+
+    /// With more variables in its environment.
+    async fn restart_with(self, environment: &[(&str, &str)]) -> World {
         for task in &self.tasks {
             task.abort();
         }
@@ -87,7 +102,7 @@ impl World {
             let _ = task.await;
         }
         drop(self.pod);
-        World::around(self.server, self.init, self.folder).await
+        World::configured(self.server, self.init, self.folder, environment).await
     }
 
     async fn in_step(&self) {
@@ -112,6 +127,12 @@ impl World {
     async fn put(&self, path: &str, body: &str) -> Answer {
         let json = [("content-type", "application/json")];
         self.client.ask("PUT", path, &json, Some(body)).await
+    }
+
+    async fn put_as(&self, token: &str, path: &str, body: &str) -> Answer {
+        let bearer = format!("Bearer {token}");
+        let headers = [("content-type", "application/json"), ("authorization", &bearer)];
+        self.client.ask("PUT", path, &headers, Some(body)).await
     }
 
     /// The answer to a login.
