@@ -16,6 +16,7 @@ mod jid;
 mod log;
 mod member;
 mod page;
+mod picture;
 mod pod;
 mod problem;
 mod projection;

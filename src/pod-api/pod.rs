@@ -14,6 +14,7 @@ use crate::config::{Config, Defaults, ServerConfig};
 use crate::init::{self, Init};
 use crate::jid::{Jid, Localpart};
 use crate::log;
+use crate::picture::Picture;
 use crate::problem::Problem;
 use crate::projection::{News, Projection};
 use crate::server::{Changes, Connection, Version};
@@ -47,6 +48,7 @@ struct State {
     tokens: Tokens,
     throttle: Throttle,
     workspace: Option<Workspace>,
+    icon: Option<Picture>,
     nicknames: HashMap<Localpart, String>,
     choices: Choices,
     /// What `stele-init` accepted last.
@@ -72,6 +74,7 @@ impl Pod {
         let state = State {
             tokens: Tokens::new(kept.tokens),
             workspace: kept.workspace,
+            icon: kept.icon.and_then(Picture::new),
             nicknames: nicknames.collect(),
             choices: Choices::new(config.server.defaults.clone(), kept.settings),
             ..State::default()
@@ -257,6 +260,18 @@ impl Pod {
     pub async fn set_workspace(&self, workspace: Workspace) -> Result<(), Error> {
         self.store.keep_workspace(workspace.clone()).await?;
         self.with(|state| state.workspace = Some(workspace));
+        Ok(())
+    }
+
+    /// Its picture, if it has one.
+    pub fn icon(&self) -> Option<Picture> {
+        self.with(|state| state.icon.clone())
+    }
+
+    /// Gives it one.
+    pub async fn set_icon(&self, icon: Picture) -> Result<(), Error> {
+        self.store.keep_icon(icon.bytes.clone()).await?;
+        self.with(|state| state.icon = Some(icon));
         Ok(())
     }
 

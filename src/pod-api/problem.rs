@@ -98,6 +98,17 @@ impl Problem {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown", message)
     }
 
+    /// Well-formed, and yet it makes no sense.
+    pub fn bad_request(message: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    /// An upload that is no picture.
+    pub fn no_picture() -> Problem {
+        let message = "The picture must be a PNG, a JPEG or a GIF.";
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+    }
+
     /// Not declared to be JSON.
     pub fn not_json() -> Problem {
         let message = "The body's Content-Type must be application/json.";

@@ -36,10 +36,17 @@ pub fn router(pod: Arc<Pod>) -> Router {
         .route("/v1/init/first-account", head(first_account::exists).put(first_account::create))
         .route(
             "/v1/workspace",
-            get(workspace::read).head(workspace::exists).put(workspace::initialize),
+            get(workspace::read)
+                .head(workspace::exists)
+                .put(workspace::initialize)
+                .patch(workspace::change),
         )
-        .route("/v1/workspace/name", get(workspace::name))
-        .route("/v1/workspace/accent-color", get(workspace::accent_color))
+        .route("/v1/workspace/name", get(workspace::name).put(workspace::set_name))
+        .route(
+            "/v1/workspace/accent-color",
+            get(workspace::accent_color).put(workspace::set_accent_color),
+        )
+        .route("/v1/workspace/icon", get(workspace::icon).put(workspace::set_icon))
         .route("/v1/members", get(members::list).head(members::count))
         .route("/v1/members/{jid}", get(members::one))
         .merge(config::routes())

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 
+use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, Transaction, params};
 use tokio::sync::oneshot;
 
@@ -34,6 +35,8 @@ pub struct Kept {
     pub nicknames: Vec<(String, String)>,
     /// What admins chose for the Server: keys and JSON.
     pub settings: Vec<(String, String)>,
+    /// The workspace's icon.
+    pub icon: Option<Vec<u8>>,
 }
 
 /// Why the database can't be used.
@@ -106,6 +109,14 @@ impl Store {
         self.write(move |to| {
             let row = params![workspace.name, workspace.accent_color];
             to.execute("INSERT OR REPLACE INTO workspace VALUES (1, ?, ?)", row).map(drop)
+        })
+        .await
+    }
+
+    /// Keeps the workspace's icon.
+    pub async fn keep_icon(&self, icon: Bytes) -> Result<(), Error> {
+        self.write(move |to| {
+            to.execute("INSERT OR REPLACE INTO icon VALUES (1, ?)", [&icon[..]]).map(drop)
         })
         .await
     }
@@ -188,11 +199,14 @@ fn read(from: &Connection) -> rusqlite::Result<Kept> {
     let nicknames = nicknames.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut settings = from.prepare("SELECT key, value FROM setting")?;
     let settings = settings.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut icon = from.prepare("SELECT picture FROM icon")?;
+    let mut icon = icon.query_map([], |row| row.get(0))?;
     Ok(Kept {
         tokens: tokens.collect::<rusqlite::Result<_>>()?,
         workspace: workspace.next().transpose()?,
         nicknames: nicknames.collect::<rusqlite::Result<_>>()?,
         settings: settings.collect::<rusqlite::Result<_>>()?,
+        icon: icon.next().transpose()?,
     })
 }
 

@@ -9,6 +9,7 @@ mod settings;
 mod setup;
 mod sign_in;
 mod wire;
+mod workspace;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::Error;
 
 /// Each brings the database from the version that is its place in this list to the next one.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
     CREATE TABLE token (
         digest BLOB PRIMARY KEY CHECK (length(digest) = 32), -- SHA-256: the token itself is nowhere
@@ -31,6 +31,12 @@ const STEPS: [&str; 2] = [
         key TEXT PRIMARY KEY, -- as in the API's server configuration
         value TEXT NOT NULL -- JSON
     ) STRICT, WITHOUT ROWID;
+",
+    "
+    CREATE TABLE icon (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        picture BLOB NOT NULL -- PNG, JPEG or GIF
+    ) STRICT;
 ",
 ];
 

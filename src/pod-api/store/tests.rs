@@ -19,6 +19,9 @@ async fn fill(store: &Store) {
     store.keep_nickname("bob".into(), None).await.unwrap();
     let settings = [("tls_profile", Some("\"old\"".into())), ("federation_enabled", None)];
     store.keep_settings(settings.to_vec()).await.unwrap();
+    for bytes in [&b"old"[..], b"GIF89a"] {
+        store.keep_icon(Bytes::from_static(bytes)).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -37,6 +40,7 @@ async fn what_was_written_is_there_after_a_restart() {
         workspace: Some(workspace),
         nicknames: vec![("alice".into(), "Alice'); DROP TABLE token; --".into())],
         settings: vec![("tls_profile".into(), "\"old\"".into())],
+        icon: Some(b"GIF89a".into()),
     };
     assert_eq!(kept, expected);
     store.forget_tokens(vec![Digest([2; 32])]).await.unwrap();
@@ -86,7 +90,7 @@ fn what_cannot_be_used_is_told() {
     let connection = Connection::open(folder.path().join(FILE)).unwrap();
     connection.execute_batch("PRAGMA user_version = 7; CREATE TABLE later (a)").unwrap();
     let newer = Store::open(folder.path()).unwrap_err();
-    assert!(newer.to_string().contains("newer version (schema 7, known is 2)"), "{newer}");
+    assert!(newer.to_string().contains("newer version (schema 7, known is 3)"), "{newer}");
 }
 
 #[tokio::test]
@@ -105,7 +109,9 @@ async fn one_of_the_first_version_is_brought_up_to_date() {
     fill(&store).await;
     drop(store);
     let connection = Connection::open(folder.path().join(FILE)).unwrap();
-    connection.execute_batch("DROP TABLE setting; PRAGMA user_version = 1").unwrap();
+    connection
+        .execute_batch("DROP TABLE setting; DROP TABLE icon; PRAGMA user_version = 1")
+        .unwrap();
     drop(connection);
     let (store, kept) = Store::open(folder.path()).unwrap();
     assert_eq!((kept.tokens.len(), kept.settings.len()), (1, 0));
