@@ -25,7 +25,10 @@ pub struct Caller {
 /// A member who is logged in and may do everything. It is looked at before the body is, so that
 /// nobody else learns what would be right.
 #[derive(Debug)]
-pub struct Admin;
+pub struct Admin {
+    /// Who.
+    pub local: Localpart,
+}
 
 /// The header, if it is there and is text.
 pub fn header(parts: &Parts) -> Option<&str> {
@@ -54,7 +57,7 @@ impl FromRequestParts<Arc<Pod>> for Admin {
 
     async fn from_request_parts(parts: &mut Parts, pod: &Arc<Pod>) -> Result<Admin, Problem> {
         match Caller::of(parts, pod)? {
-            Caller { role: Role::Admin, .. } => Ok(Admin),
+            Caller { role: Role::Admin, local } => Ok(Admin { local }),
             _ => Err(Problem::forbidden()),
         }
     }

@@ -30,7 +30,8 @@ pub struct Pod {
     pub config: Config,
     /// Where to write what must last.
     pub store: Store,
-    /// Held by whoever makes the first account or names the workspace: one after the other.
+    /// Held by whoever makes, changes or deletes an account, or names the workspace: one after the
+    /// other.
     pub setup: tokio::sync::Mutex<()>,
     /// Held while the Server hashes a password, which stops its only thread: one after the other.
     pub login: tokio::sync::Mutex<()>,
@@ -231,7 +232,8 @@ impl Pod {
         Jid::parse(&jid?).ok().filter(|jid| jid.domain == *self.domain())
     }
 
-    async fn log_out(&self, local: &Localpart) {
+    /// All tokens of an account are void from now on.
+    pub async fn log_out(&self, local: &Localpart) {
         let jid = self.jid(local).to_string();
         let void = self.with(|state| state.tokens.revoke(|token| token.jid == jid));
         self.forget(void).await;

@@ -46,6 +46,18 @@ impl Problem {
         Problem::new(StatusCode::FORBIDDEN, "forbidden", "Only an admin may do this.")
     }
 
+    /// Nobody makes themself less than they are, lest nobody is left who may undo it.
+    pub fn cannot_change_own_role() -> Problem {
+        let message = "You cannot change your own role: another admin can.";
+        Problem::new(StatusCode::FORBIDDEN, "cannot_change_own_role", message)
+    }
+
+    /// Nor does anybody delete themself.
+    pub fn cannot_remove_self() -> Problem {
+        let message = "You cannot delete your own account: another admin can.";
+        Problem::new(StatusCode::FORBIDDEN, "cannot_remove_self", message)
+    }
+
     /// There is no such member.
     pub fn member_not_found() -> Problem {
         Problem::new(StatusCode::NOT_FOUND, "member_not_found", "There is no such member.")

@@ -7,7 +7,7 @@ use axum::http::HeaderValue;
 use axum::http::header::CACHE_CONTROL;
 use axum::middleware::map_response;
 use axum::response::Response;
-use axum::routing::{get, head, post};
+use axum::routing::{get, head, post, put};
 
 use crate::pod::Pod;
 
@@ -15,6 +15,7 @@ mod config;
 mod first_account;
 mod health;
 mod login;
+mod member;
 mod members;
 mod version;
 mod workspace;
@@ -48,7 +49,8 @@ pub fn router(pod: Arc<Pod>) -> Router {
         )
         .route("/v1/workspace/icon", get(workspace::icon).put(workspace::set_icon))
         .route("/v1/members", get(members::list).head(members::count))
-        .route("/v1/members/{jid}", get(members::one))
+        .route("/v1/members/{jid}", get(members::one).delete(member::delete))
+        .route("/v1/members/{jid}/role", put(member::set_role))
         .merge(config::routes())
         .layer(map_response(uncached))
         .with_state(pod)

@@ -3,6 +3,7 @@
 
 mod client;
 pub mod gate;
+mod members;
 mod pages;
 pub mod server;
 mod settings;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::Response;
 
+use super::member::Whom;
 use crate::auth::Caller;
-use crate::jid::{Jid, Localpart};
+use crate::jid::Localpart;
 use crate::member::{EnrichedMember, Member, Role, Search};
 use crate::page::{Page, Query};
 use crate::pod::Pod;
@@ -55,11 +55,8 @@ pub(super) async fn count(
 pub(super) async fn one(
     State(pod): State<Arc<Pod>>,
     caller: Caller,
-    jid: Result<Path<String>, PathRejection>,
+    Whom(jid): Whom,
 ) -> Result<Json<EnrichedMember>, Problem> {
-    let Path(jid) = jid.map_err(|error| Problem::malformed(error.body_text()))?;
-    let jid = Jid::parse(&jid)
-        .map_err(|error| Problem::malformed(format!("The address can't be one: {error}.")))?;
     let found = pod.look(|accounts| {
         let (role, known) = accounts.member(&jid.local)?;
         Some((role, known.clone()))
