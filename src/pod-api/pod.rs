@@ -129,7 +129,7 @@ impl Pod {
                 News::NewPassword(local) => self.log_out(&local).await,
                 News::Deleted(local) => {
                     self.log_out(&local).await;
-                    self.name(&local, None).await;
+                    self.forget_name(&local).await;
                 }
             }
         }
@@ -282,16 +282,22 @@ impl Pod {
         self.with(|state| state.nicknames.get(local).cloned())
     }
 
-    /// Keeps a nickname, or forgets it. It is no reason to fail: without one the name is shown.
-    pub async fn name(&self, local: &Localpart, nickname: Option<String>) {
-        let before = self.with(|state| match &nickname {
-            Some(name) => state.nicknames.insert(local.clone(), name.clone()),
-            None => state.nicknames.remove(local),
-        });
-        if before == nickname {
+    /// Keeps a nickname.
+    pub async fn name(&self, local: &Localpart, nickname: String) -> Result<(), Error> {
+        if self.nickname(local).as_ref() == Some(&nickname) {
+            return Ok(());
+        }
+        self.store.keep_nickname(local.as_str().to_owned(), Some(nickname.clone())).await?;
+        self.with(|state| state.nicknames.insert(local.clone(), nickname));
+        Ok(())
+    }
+
+    /// Forgets the nickname of an account that is gone.
+    pub async fn forget_name(&self, local: &Localpart) {
+        if self.with(|state| state.nicknames.remove(local)).is_none() {
             return;
         }
-        if let Err(error) = self.store.keep_nickname(local.as_str().to_owned(), nickname).await {
+        if let Err(error) = self.store.keep_nickname(local.as_str().to_owned(), None).await {
             log::error(error);
         }
     }

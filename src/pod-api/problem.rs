@@ -46,6 +46,12 @@ impl Problem {
         Problem::new(StatusCode::FORBIDDEN, "forbidden", "Only an admin may do this.")
     }
 
+    /// What is asked for is somebody else's own business.
+    pub fn not_oneself() -> Problem {
+        let message = "Only the member themself may do this.";
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
     /// Nobody makes themself less than they are, lest nobody is left who may undo it.
     pub fn cannot_change_own_role() -> Problem {
         let message = "You cannot change your own role: another admin can.";

@@ -1,4 +1,4 @@
-//! What is done with a member: their role, the end of their account.
+//! What is done with a member: their role, their nickname, the end of their account.
 
 use std::sync::Arc;
 
@@ -177,4 +177,40 @@ async fn what_cannot_be_done_with_a_member_is_refused() {
     assert_eq!(world.ask("DELETE", &path("bob")).await.status, 401);
     assert_eq!(world.put(&role("bob"), "\"ADMIN\"").await.status, 401);
     assert_eq!(asked(&world.server, "delete_account") + asked(&world.server, "set_role"), 0);
+}
+
+#[tokio::test]
+async fn a_nickname_is_its_owners() {
+    let (world, alice) = world().await;
+    let bob = world.token("bob").await;
+    let url = format!("{}/nickname", path("bob"));
+    let long = format!("{:?}", "n".repeat(48));
+    for (body, expected) in [
+        ("\"Bob\"", "Bob"),
+        ("2024", "2024"),
+        ("true", "true"),
+        (long.as_str(), &long[1..49]),
+        (r#""]]'\"\\ Ünal""#, "]]'\"\\ Ünal"),
+    ] {
+        let answer = world.put_as(&bob, &url, body).await;
+        assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{body}");
+        let shown = world.ask_as(&alice, "GET", &path("bob")).await.json();
+        assert_eq!(shown["nickname"], json!(expected));
+    }
+    let longer = format!("{:?}", "\u{fc}".repeat(25));
+    for body in ["\"\"", "\" \"", "\"a\\nb\"", "null", "[]", &longer] {
+        let answer = world.put_as(&bob, &url, body).await;
+        assert_eq!((answer.status, answer.error().as_str()), (422, "unknown"), "{body}");
+    }
+    assert_eq!(world.put_as(&bob, &url, "Bob").await.status, 400);
+    // An admin neither, and whatever the body is.
+    for jid in ["bob@example.org", "alice@elsewhere.org", "nobody@example.org"] {
+        let answer = world.put_as(&alice, &format!("/v1/members/{jid}/nickname"), "[]").await;
+        assert_eq!((answer.status, answer.error().as_str()), (403, "forbidden"), "{jid}");
+    }
+    assert_eq!(world.put(&url, "\"Bob\"").await.status, 401);
+    let world = world.restart().await;
+    world.in_step().await;
+    let shown = world.ask_as(&alice, "GET", &path("bob")).await.json();
+    assert_eq!(shown["nickname"], json!("]]'\"\\ Ünal"));
 }

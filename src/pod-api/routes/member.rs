@@ -1,4 +1,4 @@
-//! What is done with one member: their role, the end of their account.
+//! What is done with one member: their role, their nickname, the end of their account.
 //!
 //! An admin is left, always: nobody demotes or deletes themself, and whoever does it to somebody
 //! else is an admin at that moment, by the Server's word and one after the other.
@@ -10,11 +10,11 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 
-use crate::auth::Admin;
+use crate::auth::{Admin, Caller};
 use crate::body;
 use crate::jid::{Jid, Localpart};
 use crate::log;
-use crate::member::{Role, role_of};
+use crate::member::{self, Role, role_of};
 use crate::pod::Pod;
 use crate::problem::Problem;
 use crate::server::{self, Connection};
@@ -32,6 +32,22 @@ impl FromRequestParts<Arc<Pod>> for Whom {
         let jid = Jid::parse(&jid);
         jid.map(Whom)
             .map_err(|error| Problem::malformed(format!("The address can't be one: {error}.")))
+    }
+}
+
+/// It is about whoever asks: nobody else may, not even an admin.
+pub(super) struct Oneself(Localpart);
+
+impl FromRequestParts<Arc<Pod>> for Oneself {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, pod: &Arc<Pod>) -> Result<Oneself, Problem> {
+        let caller = Caller::from_request_parts(parts, pod).await?;
+        let Whom(jid) = Whom::from_request_parts(parts, pod).await?;
+        if jid != pod.jid(&caller.local) {
+            return Err(Problem::not_oneself());
+        }
+        Ok(Oneself(caller.local))
     }
 }
 
@@ -74,6 +90,15 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
+pub(super) async fn set_nickname(
+    State(pod): State<Arc<Pod>>,
+    Oneself(local): Oneself,
+    body::Text(nickname): body::Text,
+) -> Result<StatusCode, Problem> {
+    pod.name(&local, member::nickname(nickname)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 async fn assign(pod: &Pod, by: &Admin, whom: &Localpart, role: Role) -> Result<(), Problem> {
     let _setup = pod.setup.lock().await;
     let connection = pod.connection()?;
@@ -108,7 +133,7 @@ async fn remove(pod: &Pod, by: &Admin, whom: &Localpart) -> Result<(), Problem> 
     }
     pod.note(|accounts| accounts.deleted(whom));
     pod.log_out(whom).await;
-    pod.name(whom, None).await;
+    pod.forget_name(whom).await;
     log::info(format_args!("{} deleted {}", by.local.as_str(), whom.as_str()));
     Ok(())
 }
