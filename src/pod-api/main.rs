@@ -26,6 +26,7 @@ mod secret;
 mod serve;
 mod server;
 mod settings;
+mod sse;
 mod store;
 mod throttle;
 mod token;

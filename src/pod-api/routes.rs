@@ -52,6 +52,7 @@ pub fn router(pod: Arc<Pod>) -> Router {
         .route("/v1/members/{jid}", get(members::one).delete(member::delete))
         .route("/v1/members/{jid}/role", put(member::set_role))
         .route("/v1/members/{jid}/nickname", put(member::set_nickname))
+        .route("/v1/enrich-members", get(members::enrich))
         .merge(config::routes())
         .layer(map_response(uncached))
         .with_state(pod)
