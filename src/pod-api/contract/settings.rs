@@ -222,3 +222,19 @@ async fn settings_that_were_accepted_are_answered_before_they_are_loaded() {
     let last = submitted(&world).1.file_upload_allowed;
     assert_eq!(world.pod.server_config().defaults.file_upload_allowed, last);
 }
+
+#[tokio::test]
+async fn what_cannot_be_kept_is_taken_back() {
+    let (world, alice) = world().await;
+    let (count, before) = submitted(&world);
+    let database = rusqlite::Connection::open(world.folder.path().join("pod.sqlite")).unwrap();
+    database.execute_batch("ALTER TABLE setting RENAME TO elsewhere").unwrap();
+    let failed = world.put_as(&alice, &path("federation-enabled"), "true").await;
+    assert_eq!((failed.status, failed.error().as_str()), (500, "database_error"));
+    assert_eq!(submitted(&world), (count + 2, before));
+    let answer = world.ask_as(&alice, "GET", &path("federation-enabled")).await;
+    assert_eq!(answer.json(), json!(false));
+    database.execute_batch("ALTER TABLE elsewhere RENAME TO setting").unwrap();
+    let answer = world.put_as(&alice, &path("federation-enabled"), "true").await;
+    assert_eq!((answer.status, answer.json()), (200, json!(true)));
+}
