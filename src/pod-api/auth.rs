@@ -22,6 +22,10 @@ pub struct Caller {
     pub role: Role,
 }
 
+/// An admin who is logged in.
+#[derive(Debug)]
+pub struct Admin;
+
 /// The header, if it is there and is text.
 pub fn header(parts: &Parts) -> Option<&str> {
     parts.headers.get(AUTHORIZATION)?.to_str().ok()
@@ -41,6 +45,18 @@ impl FromRequestParts<Arc<Pod>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, pod: &Arc<Pod>) -> Result<Caller, Problem> {
         Caller::of(parts, pod)
+    }
+}
+
+/// Nobody else may ask.
+impl FromRequestParts<Arc<Pod>> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, pod: &Arc<Pod>) -> Result<Admin, Problem> {
+        match Caller::of(parts, pod)?.role {
+            Role::Admin => Ok(Admin),
+            Role::Member => Err(Problem::forbidden()),
+        }
     }
 }
 

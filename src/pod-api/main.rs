@@ -15,6 +15,7 @@ mod init;
 mod jid;
 mod log;
 mod member;
+mod network;
 mod page;
 mod pod;
 mod problem;
@@ -24,6 +25,7 @@ mod routes;
 mod secret;
 mod serve;
 mod server;
+mod sse;
 mod store;
 mod throttle;
 mod token;
@@ -40,6 +42,7 @@ use crate::arguments::Arguments;
 use crate::config::Config;
 use crate::init::Init;
 use crate::init::control::Control;
+use crate::network::Outside;
 use crate::pod::Pod;
 use crate::serve::Listener;
 use crate::server::Server;
@@ -101,7 +104,8 @@ fn prepare(arguments: &Arguments) -> Result<Pod, String> {
     let environment = own.chain(operators.map_err(|error| error.to_string())?);
     let config = Config::load(&arguments.config, environment).map_err(|error| error.to_string())?;
     let (store, kept) = Store::open(&arguments.data).map_err(|error| error.to_string())?;
-    Ok(Pod::new(config, store, kept))
+    let outside = Outside::real(&config.network_checks);
+    Ok(Pod::new(config, store, kept, outside))
 }
 
 /// Somebody tells it to.

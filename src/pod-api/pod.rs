@@ -3,7 +3,7 @@
 //! One lock, held only for as long as it takes to look or to change; never while waiting.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use appliance::secret::Secret;
@@ -12,6 +12,7 @@ use appliance::settings::Domain;
 use crate::config::Config;
 use crate::jid::{Jid, Localpart};
 use crate::log;
+use crate::network::Outside;
 use crate::problem::Problem;
 use crate::projection::{News, Projection};
 use crate::server::{Changes, Connection, Version};
@@ -26,6 +27,8 @@ pub struct Pod {
     pub config: Config,
     /// Where to write what must last.
     pub store: Store,
+    /// The world, as seen from here.
+    pub outside: Arc<Outside>,
     /// Held by whoever makes the first account or names the workspace: one after the other.
     pub setup: tokio::sync::Mutex<()>,
     /// Held while the Server hashes a password, which stops its only thread: one after the other.
@@ -56,7 +59,7 @@ pub fn now() -> u64 {
 
 impl Pod {
     /// Nothing is known of the Server yet.
-    pub fn new(config: Config, store: Store, kept: Kept) -> Pod {
+    pub fn new(config: Config, store: Store, kept: Kept, outside: Outside) -> Pod {
         let nicknames = kept.nicknames.into_iter();
         let nicknames = nicknames.filter_map(|(of, it)| Some((Localpart::parse(&of).ok()?, it)));
         let state = State {
@@ -66,7 +69,7 @@ impl Pod {
             ..State::default()
         };
         let (setup, login) = Default::default();
-        Pod { config, store, setup, login, state: Mutex::new(state) }
+        Pod { config, store, outside: Arc::new(outside), setup, login, state: Mutex::new(state) }
     }
 
     /// The domain of members.

@@ -35,6 +35,11 @@ impl Problem {
         Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "You are not logged in.")
     }
 
+    /// Who asks is known, and may not.
+    pub fn forbidden() -> Problem {
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", "Only an admin may do that.")
+    }
+
     /// A login that failed, for whatever reason.
     pub fn invalid_credentials() -> Problem {
         let message = "The address or the password is wrong.";
@@ -86,6 +91,11 @@ impl Problem {
     /// Malformed: broken JSON, an odd query or path.
     pub fn malformed(message: impl Into<String>) -> Problem {
         Problem::new(StatusCode::BAD_REQUEST, "unknown", message)
+    }
+
+    /// Well-formed, but it makes no sense here.
+    pub fn bad_request(message: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
     /// Well-formed, but not right.

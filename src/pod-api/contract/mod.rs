@@ -3,6 +3,8 @@
 
 mod client;
 pub mod gate;
+mod network;
+mod outside;
 mod pages;
 pub mod server;
 mod setup;
@@ -26,6 +28,7 @@ use crate::server::Server;
 use crate::store::Store;
 use client::{Answer, Client};
 use gate::FakeInit;
+use outside::FakeOutside;
 use server::FakeServer;
 
 /// A password that is long enough.
@@ -35,6 +38,7 @@ const PASSWORD: &str = "correct horse battery";
 struct World {
     server: Arc<FakeServer>,
     init: Arc<FakeInit>,
+    outside: Arc<FakeOutside>,
     client: Client,
     pod: Arc<Pod>,
     folder: TempDir,
@@ -64,9 +68,11 @@ impl World {
     async fn around(server: Arc<FakeServer>, init: Arc<FakeInit>, folder: TempDir) -> World {
         let environment = [("PROSE_SERVER__DOMAIN", "example.org")];
         let environment = environment.map(|(name, it)| (name.to_owned(), it.to_owned()));
-        let config = Config::load(&folder.path().join("none"), environment.into_iter()).unwrap();
+        let config =
+            Config::load(&folder.path().join("Prose.toml"), environment.into_iter()).unwrap();
         let (store, kept) = Store::open(folder.path()).unwrap();
-        let pod = Arc::new(Pod::new(config, store, kept));
+        let outside = Arc::new(FakeOutside::default());
+        let pod = Arc::new(Pod::new(config, store, kept, FakeOutside::seen(&outside)));
         let socket = folder.path().join("http.sock");
         let listener = Listener::bind(socket.to_str().unwrap()).await.unwrap();
         let (as_server, as_init): (Arc<dyn Server>, Arc<dyn Init>) = (server.clone(), init.clone());
@@ -75,7 +81,7 @@ impl World {
             tokio::spawn(serve(listener, router(pod.clone()), std::future::pending())),
             tokio::spawn(async move { follow(&of_follow, as_server, as_init).await }),
         ];
-        World { server, init, client: Client::at(&socket), pod, folder, tasks }
+        World { server, init, outside, client: Client::at(&socket), pod, folder, tasks }
     }
 
     /// pod-api dies and is started again; everything else goes on.
