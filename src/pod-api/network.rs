@@ -13,11 +13,16 @@ pub mod records;
 use std::pin::Pin;
 
 use appliance::settings::Domain;
+use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::config::network::{Address, Checks};
 use dns::{Authorities, Dns};
 use ports::{Ports, Tcp};
+
+/// The most checks that are attempted at a time, of all who ask: each holds a few sockets, and
+/// requests need some too.
+pub const MOST_ATTEMPTS: usize = 32;
 
 /// Something that is looked up out there.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -28,6 +33,8 @@ pub struct Outside {
     pub dns: Box<dyn Dns>,
     /// What the world can connect to.
     pub ports: Box<dyn Ports>,
+    /// Places for attempts.
+    attempts: Semaphore,
 }
 
 /// The part of the configuration that DNS has to agree with.
@@ -45,7 +52,12 @@ impl Outside {
     /// This one.
     pub fn real(times: &Checks) -> Outside {
         let dns = Authorities::new(times.retry_timeout, times.dns_cache_ttl);
-        Outside { dns: Box::new(dns), ports: Box::new(Tcp) }
+        Outside::new(Box::new(dns), Box::new(Tcp))
+    }
+
+    /// One that answers so.
+    pub fn new(dns: Box<dyn Dns>, ports: Box<dyn Ports>) -> Outside {
+        Outside { dns, ports, attempts: Semaphore::new(MOST_ATTEMPTS) }
     }
 }
 

@@ -124,6 +124,49 @@ impl ChecksTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use std::path::Path;
+
+    fn load(variables: &[(&str, &str)]) -> Result<Config, String> {
+        let variables =
+            variables.iter().map(|(name, it)| (format!("PROSE_{name}"), it.to_string()));
+        Config::load(Path::new("/nonexistent"), variables).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn checks_have_their_times() {
+        let times = |variables: &[(&str, &str)]| {
+            let checks = load(variables).unwrap().network_checks;
+            [checks.timeout, checks.retry_interval, checks.retry_timeout, checks.dns_cache_ttl]
+                .map(|time| time.as_secs())
+        };
+        let older = ("DEFAULT_RETRY_INTERVAL", "PT7S");
+        for (variables, expected) in [
+            (vec![], [300, 5, 1, 300]),
+            (vec![older], [300, 7, 1, 300]),
+            (vec![older, ("API__NETWORK_CHECKS__RETRY_INTERVAL", "PT9S")], [300, 9, 1, 300]),
+            (vec![("API__NETWORK_CHECKS__TIMEOUT", "PT1M")], [60, 5, 1, 300]),
+            (vec![("API__NETWORK_CHECKS__RETRY_TIMEOUT", "PT2S")], [300, 5, 2, 300]),
+            (vec![("API__NETWORK_CHECKS__DNS_CACHE_TTL", "PT1S")], [300, 5, 1, 1]),
+        ] {
+            assert_eq!(times(&variables), expected, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused() {
+        for (name, value, said) in [
+            ("POD__ADDRESS__DOMAIN", "192.0.2.1", "is not a domain"),
+            ("POD__ADDRESS__IPV4", "2001:db8::1", "IPv4"),
+            ("POD__ADDRESS__IPV6", "192.0.2.1", "IPv6"),
+            ("DASHBOARD__URL", "https://a.example/b", "a URL like"),
+            ("DASHBOARD_URL", "a.example", "a URL like"),
+            ("API__NETWORK_CHECKS__TIMEOUT", "5m", "a duration like"),
+        ] {
+            let error = load(&[(name, value)]).unwrap_err();
+            assert!(error.contains(said), "{name}: {error}");
+        }
+    }
 
     #[test]
     fn a_dashboard_is_at_the_root_of_a_host() {

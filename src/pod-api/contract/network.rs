@@ -11,6 +11,7 @@ use super::client::Answer;
 use super::gate::FakeInit;
 use super::server::FakeServer;
 use super::{PASSWORD, World, until};
+use crate::network::MOST_ATTEMPTS;
 use crate::network::records::Data;
 
 const SERVICE: &str = "_xmpp-client._tcp.example.org.";
@@ -58,6 +59,17 @@ async fn events(world: &World, token: &str, path: &str) -> Answer {
     let bearer = format!("Bearer {token}");
     let headers = [("authorization", &*bearer), ("accept", "text/event-stream")];
     world.client.ask("GET", path, &headers, None).await
+}
+
+/// A stream of all checks that goes on.
+async fn open(world: &World, token: &str) -> UnixStream {
+    let mut stream = UnixStream::connect(world.folder.path().join("http.sock")).await.unwrap();
+    let head = format!(
+        "GET /v1/network/checks HTTP/1.1\r\nHost: pod\r\nAuthorization: Bearer {token}\r\n\
+         Accept: text/event-stream\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
 }
 
 /// Each event's name, id and data; how a stream is cut into chunks doesn't matter.
@@ -341,17 +353,29 @@ async fn the_work_ends_when_the_client_goes_away() {
     let world = world("").await;
     let alice = world.token("alice").await;
     world.outside.state().is_silent = true;
-    let mut stream = UnixStream::connect(world.folder.path().join("http.sock")).await.unwrap();
-    let head = format!(
-        "GET /v1/network/checks HTTP/1.1\r\nHost: pod\r\nAuthorization: Bearer {alice}\r\n\
-         Accept: text/event-stream\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut stream = open(&world, &alice).await;
     let mut first = [0; 64];
     stream.read_exact(&mut first).await.unwrap();
     until("all checks wait", || world.outside.state().waiting == 6).await;
     drop(stream);
     until("none does", || world.outside.state().waiting == 0).await;
+}
+
+#[tokio::test]
+async fn two_hundred_streams_leave_nothing_behind() {
+    let world = world("").await;
+    let alice = world.token("alice").await;
+    world.outside.state().is_silent = true;
+    let mut streams = vec![];
+    for _ in 0..200 {
+        streams.push(open(&world, &alice).await);
+    }
+    // As many as there are places; the others wait for one.
+    until("they are served", || world.outside.state().waiting == MOST_ATTEMPTS).await;
+    drop(streams);
+    until("none is left", || world.outside.state().waiting == 0).await;
+    assert_eq!(world.ask("GET", "/version").await.status, 200);
+    until("all work has ended", || Arc::strong_count(&world.pod.outside) == 1).await;
 }
 
 #[tokio::test]

@@ -34,8 +34,7 @@ struct Waiting<'a>(&'a FakeOutside);
 impl FakeOutside {
     /// As the Pod sees it.
     pub fn seen(outside: &Arc<FakeOutside>) -> Outside {
-        let seen = || Box::new(Seen(outside.clone()));
-        Outside { dns: seen(), ports: seen() }
+        Outside::new(Box::new(Seen(outside.clone())), Box::new(Seen(outside.clone())))
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {

@@ -235,21 +235,25 @@ impl Check {
         }
     }
 
+    /// Once. Too long, or too many at a time, is a failure.
     async fn attempt(&self, outside: &Outside) -> Status {
-        match &self.test {
-            Test::Records(records) => {
-                let worst = worst(records, outside);
-                timeout(ATTEMPT_WITHIN, worst).await.unwrap_or(Status::Invalid)
+        let attempt = async {
+            let _place = outside.attempts.acquire().await;
+            match &self.test {
+                Test::Records(records) => worst(records, outside).await,
+                Test::Port(door) if door.is_open(outside).await => Status::Open,
+                Test::Port(_) => Status::Closed,
+                Test::Address(door, kind) if door.has_address(outside, *kind).await => {
+                    Status::Success
+                }
+                Test::Address(..) => Status::Failure,
             }
-            Test::Port(door) => {
-                let is_open = timeout(ATTEMPT_WITHIN, door.is_open(outside)).await;
-                if is_open == Ok(true) { Status::Open } else { Status::Closed }
-            }
-            Test::Address(door, kind) => {
-                let has_address = timeout(ATTEMPT_WITHIN, door.has_address(outside, *kind)).await;
-                if has_address == Ok(true) { Status::Success } else { Status::Failure }
-            }
-        }
+        };
+        timeout(ATTEMPT_WITHIN, attempt).await.unwrap_or(match self.test {
+            Test::Records(_) => Status::Invalid,
+            Test::Port(_) => Status::Closed,
+            Test::Address(..) => Status::Failure,
+        })
     }
 }
 

@@ -20,6 +20,7 @@ use hickory_net::tcp::TcpClientStream;
 use hickory_net::udp::UdpClientStream;
 use hickory_net::xfer::FirstAnswer as _;
 use hickory_net::{DnsHandle, NetError};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Answer;
@@ -159,7 +160,8 @@ impl Authorities {
         ips.map(|ip| SocketAddr::new(ip, self.port)).collect()
     }
 
-    /// The first answer of any of them; none are in it if there is no such name.
+    /// The first answer of any of them, asked at the same time: one that isn't there holds nobody
+    /// up. Nothing is in it if there is no such name.
     async fn ask_any(
         &self,
         servers: &[SocketAddr],
@@ -167,39 +169,17 @@ impl Authorities {
         wanted: RecordType,
         whom: Whom,
     ) -> Option<Vec<Record>> {
-        for server in servers.iter().take(MOST_SERVERS) {
-            let asked = timeout(self.patience, self.ask(*server, name, wanted, whom));
-            if let Ok(Ok(Some(records))) = asked.await {
+        let mut asked = JoinSet::new();
+        for server in servers.iter().take(MOST_SERVERS).copied() {
+            let (query, patience) = (Query::query(name.clone(), wanted), self.patience);
+            asked.spawn(async move { timeout(patience, ask(server, query, whom, patience)).await });
+        }
+        while let Some(answer) = asked.join_next().await {
+            if let Ok(Ok(Ok(Some(records)))) = answer {
                 return Some(records);
             }
         }
         None
-    }
-
-    async fn ask(
-        &self,
-        server: SocketAddr,
-        name: &Name,
-        wanted: RecordType,
-        whom: Whom,
-    ) -> Result<Option<Vec<Record>>, NetError> {
-        let query = Query::query(name.clone(), wanted);
-        let mut options = DnsRequestOptions::default();
-        options.recursion_desired = whom == Whom::Resolver;
-        let runtime = TokioRuntimeProvider::new();
-        let udp = UdpClientStream::builder(server, runtime.clone())
-            .with_timeout(Some(self.patience))
-            .exchange();
-        let mut answer = udp.lookup(query.clone(), options).first_answer().await?;
-        if answer.metadata.truncation {
-            let tcp = TcpClientStream::exchange(server, None, self.patience, None, runtime).await?;
-            answer = tcp.lookup(query, options).first_answer().await?;
-        }
-        let is_answer = match answer.metadata.response_code {
-            ResponseCode::NoError => whom == Whom::Resolver || answer.metadata.authoritative,
-            code => code == ResponseCode::NXDomain,
-        };
-        Ok(is_answer.then(|| answer.answers.clone()))
     }
 
     fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<Name, (Instant, Vec<SocketAddr>)>> {
@@ -212,6 +192,30 @@ impl Dns for Authorities {
     fn look_up<'a>(&'a self, name: &'a str, kind: Kind) -> Answer<'a, Vec<Data>> {
         Box::pin(async move { self.find(name, kind).await.unwrap_or_default() })
     }
+}
+
+/// An answer of one server, if it is one that counts.
+async fn ask(
+    server: SocketAddr,
+    query: Query,
+    whom: Whom,
+    patience: Duration,
+) -> Result<Option<Vec<Record>>, NetError> {
+    let mut options = DnsRequestOptions::default();
+    options.recursion_desired = whom == Whom::Resolver;
+    let runtime = TokioRuntimeProvider::new();
+    let udp = UdpClientStream::builder(server, runtime.clone());
+    let udp = udp.with_timeout(Some(patience)).exchange();
+    let mut answer = udp.lookup(query.clone(), options).first_answer().await?;
+    if answer.metadata.truncation {
+        let tcp = TcpClientStream::exchange(server, None, patience, None, runtime).await?;
+        answer = tcp.lookup(query, options).first_answer().await?;
+    }
+    let is_answer = match answer.metadata.response_code {
+        ResponseCode::NoError => whom == Whom::Resolver || answer.metadata.authoritative,
+        code => code == ResponseCode::NXDomain,
+    };
+    Ok(is_answer.then(|| answer.answers.clone()))
 }
 
 /// Where the aliases in an answer lead to; who asks for an alias isn't led away from it.

@@ -199,6 +199,22 @@ async fn where_no_authority_answers_a_resolver_does() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_not_there_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut remembered = delegation();
+    // Nobody listens at these, or ever answers.
+    remembered
+        .splice(1..2, [a("ns.example.net.", 2), a("ns.example.net.", 3), a("ns.example.net.", 1)]);
+    let fake = FakeDns::start(remembered, vec![a("prose.example.org.", 7)]).await;
+    let _silent = UdpSocket::bind(("127.0.0.3", fake.port)).await.unwrap();
+    let dns = fake.asker(&folder, Duration::from_secs(60));
+    let before = Instant::now();
+    let found = dns.look_up("prose.example.org.", Kind::A).await;
+    assert_eq!(found, [Data::A { value: [127, 0, 0, 7].into() }]);
+    assert!(before.elapsed() < dns.patience, "{:?}", before.elapsed());
+}
+
+#[tokio::test]
 async fn aliases_go_round_only_so_often() {
     let folder = tempfile::tempdir().unwrap();
     let fresh =
