@@ -15,6 +15,7 @@ mod init;
 mod jid;
 mod log;
 mod member;
+mod network;
 mod page;
 mod picture;
 mod pod;
@@ -43,6 +44,7 @@ use crate::arguments::Arguments;
 use crate::config::Config;
 use crate::init::Init;
 use crate::init::control::Control;
+use crate::network::Outside;
 use crate::pod::Pod;
 use crate::serve::Listener;
 use crate::server::Server;
@@ -104,7 +106,8 @@ fn prepare(arguments: &Arguments, init: Arc<dyn Init>) -> Result<Pod, String> {
     let environment = own.chain(operators.map_err(|error| error.to_string())?);
     let config = Config::load(&arguments.config, environment).map_err(|error| error.to_string())?;
     let (store, kept) = Store::open(&arguments.data).map_err(|error| error.to_string())?;
-    Ok(Pod::new(config, store, kept, init))
+    let outside = Outside::real(&config.network_checks);
+    Ok(Pod::new(config, store, kept, init, outside))
 }
 
 /// Somebody tells it to.

@@ -14,6 +14,7 @@ use crate::config::{Config, Defaults, ServerConfig};
 use crate::init::{self, Init};
 use crate::jid::{Jid, Localpart};
 use crate::log;
+use crate::network::Outside;
 use crate::picture::Picture;
 use crate::problem::Problem;
 use crate::projection::{News, Projection};
@@ -30,6 +31,8 @@ pub struct Pod {
     pub config: Config,
     /// Where to write what must last.
     pub store: Store,
+    /// The world, as seen from here.
+    pub outside: Arc<Outside>,
     /// Held by whoever makes, changes or deletes an account, or names the workspace: one after the
     /// other.
     pub setup: tokio::sync::Mutex<()>,
@@ -69,7 +72,13 @@ pub fn now() -> u64 {
 
 impl Pod {
     /// Nothing is known of the Server yet.
-    pub fn new(config: Config, store: Store, kept: Kept, init: Arc<dyn Init>) -> Pod {
+    pub fn new(
+        config: Config,
+        store: Store,
+        kept: Kept,
+        init: Arc<dyn Init>,
+        outside: Outside,
+    ) -> Pod {
         let nicknames = kept.nicknames.into_iter();
         let nicknames = nicknames.filter_map(|(of, it)| Some((Localpart::parse(&of).ok()?, it)));
         let state = State {
@@ -81,7 +90,8 @@ impl Pod {
             ..State::default()
         };
         let (setup, login, settings) = Default::default();
-        Pod { config, store, setup, login, init, settings, state: Mutex::new(state) }
+        let (outside, state) = (Arc::new(outside), Mutex::new(state));
+        Pod { config, store, outside, setup, login, init, settings, state }
     }
 
     /// The domain of members.

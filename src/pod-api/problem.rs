@@ -111,14 +111,14 @@ impl Problem {
         Problem::new(StatusCode::BAD_REQUEST, "unknown", message)
     }
 
+    /// Well-formed, but it makes no sense here.
+    pub fn bad_request(message: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
     /// Well-formed, but not right.
     pub fn invalid(message: impl Into<String>) -> Problem {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown", message)
-    }
-
-    /// Well-formed, and yet it makes no sense.
-    pub fn bad_request(message: impl Into<String>) -> Problem {
-        Problem::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
     /// An upload that is no picture.

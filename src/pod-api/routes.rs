@@ -17,6 +17,8 @@ mod health;
 mod login;
 mod member;
 mod members;
+mod network;
+mod pod_config;
 mod version;
 mod workspace;
 
@@ -48,6 +50,15 @@ pub fn router(pod: Arc<Pod>) -> Router {
             get(workspace::accent_color).put(workspace::set_accent_color),
         )
         .route("/v1/workspace/icon", get(workspace::icon).put(workspace::set_icon))
+        .route("/v1/network/dns/records", get(network::records))
+        .route("/v1/network/checks", get(network::all))
+        .route("/v1/network/checks/dns", get(network::dns))
+        .route("/v1/network/checks/ip", get(network::ip))
+        .route("/v1/network/checks/ports", get(network::ports))
+        .route("/v1/pod/config", get(pod_config::pod))
+        .route("/v1/pod/config/address", get(pod_config::address))
+        .route("/v1/dashboard/config", get(pod_config::dashboard))
+        .route("/v1/dashboard/config/url", get(pod_config::dashboard_url))
         .route("/v1/members", get(members::list).head(members::count))
         .route("/v1/members/{jid}", get(members::one).delete(member::delete))
         .route("/v1/members/{jid}/role", put(member::set_role))

@@ -4,6 +4,8 @@
 mod client;
 pub mod gate;
 mod members;
+mod network;
+mod outside;
 mod pages;
 pub mod server;
 mod settings;
@@ -29,6 +31,7 @@ use crate::server::Server;
 use crate::store::Store;
 use client::{Answer, Client};
 use gate::FakeInit;
+use outside::FakeOutside;
 use server::FakeServer;
 
 /// A password that is long enough.
@@ -38,6 +41,7 @@ const PASSWORD: &str = "correct horse battery";
 struct World {
     server: Arc<FakeServer>,
     init: Arc<FakeInit>,
+    outside: Arc<FakeOutside>,
     client: Client,
     pod: Arc<Pod>,
     folder: TempDir,
@@ -76,10 +80,12 @@ impl World {
     ) -> World {
         let environment = [("PROSE_SERVER__DOMAIN", "example.org")].iter().chain(environment);
         let environment = environment.map(|(name, it)| (name.to_string(), it.to_string()));
-        let config = Config::load(&folder.path().join("none"), environment).unwrap();
+        let config = Config::load(&folder.path().join("Prose.toml"), environment).unwrap();
         let (store, kept) = Store::open(folder.path()).unwrap();
         let (as_server, as_init): (Arc<dyn Server>, Arc<dyn Init>) = (server.clone(), init.clone());
-        let pod = Arc::new(Pod::new(config, store, kept, as_init));
+        let outside = Arc::new(FakeOutside::default());
+        let seen = FakeOutside::seen(&outside);
+        let pod = Arc::new(Pod::new(config, store, kept, as_init, seen));
         let socket = folder.path().join("http.sock");
         let listener = Listener::bind(socket.to_str().unwrap()).await.unwrap();
         let of_follow = pod.clone();
@@ -87,7 +93,7 @@ impl World {
             tokio::spawn(serve(listener, router(pod.clone()), std::future::pending())),
             tokio::spawn(async move { follow(&of_follow, as_server).await }),
         ];
-        World { server, init, client: Client::at(&socket), pod, folder, tasks }
+        World { server, init, outside, client: Client::at(&socket), pod, folder, tasks }
     }
 
     /// pod-api dies and is started again; everything else goes on.
