@@ -22,6 +22,14 @@ pub struct Caller {
     pub role: Role,
 }
 
+/// A member who is logged in and may do everything. It is looked at before the body is, so that
+/// nobody else learns what would be right.
+#[derive(Debug)]
+pub struct Admin {
+    /// Who.
+    pub local: Localpart,
+}
+
 /// The header, if it is there and is text.
 pub fn header(parts: &Parts) -> Option<&str> {
     parts.headers.get(AUTHORIZATION)?.to_str().ok()
@@ -41,6 +49,17 @@ impl FromRequestParts<Arc<Pod>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, pod: &Arc<Pod>) -> Result<Caller, Problem> {
         Caller::of(parts, pod)
+    }
+}
+
+impl FromRequestParts<Arc<Pod>> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, pod: &Arc<Pod>) -> Result<Admin, Problem> {
+        match Caller::of(parts, pod)? {
+            Caller { role: Role::Admin, local } => Ok(Admin { local }),
+            _ => Err(Problem::forbidden()),
+        }
     }
 }
 

@@ -19,6 +19,11 @@ const LONGEST: usize = 64 * 1024;
 /// All of it must have come by then.
 const WITHIN: Duration = Duration::from_secs(10);
 
+/// A body of JSON that is a text. The Dashboard sends one that looks like a number, or like `true`,
+/// without quotes.
+#[derive(Debug)]
+pub struct Text(pub String);
+
 /// A body of JSON. Keys that aren't known are ignored.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
@@ -27,12 +32,23 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Json<T>, Problem> {
-        if !is_json(request.headers()) {
-            return Err(Problem::not_json());
-        }
-        let body = timeout(WITHIN, read(request.into_body())).await;
-        parse(&body.map_err(|_| Problem::too_slow())??).map(Json)
+        parse(&json(request).await?).map(Json)
     }
+}
+
+impl<S: Sync> FromRequest<S> for Text {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Text, Problem> {
+        text(&json(request).await?).map(Text)
+    }
+}
+
+async fn json(request: Request) -> Result<Vec<u8>, Problem> {
+    if !is_json(request.headers()) {
+        return Err(Problem::not_json());
+    }
+    read(request.into_body(), LONGEST).await
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -42,19 +58,33 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.strip_prefix("application/").is_some_and(|it| it == "json" || it.ends_with("+json"))
 }
 
-async fn read(body: Body) -> Result<Vec<u8>, Problem> {
-    match Limited::new(body, LONGEST).collect().await {
+/// All of a body, if it has no more than `longest` bytes.
+pub async fn read(body: Body, longest: usize) -> Result<Vec<u8>, Problem> {
+    let body = timeout(WITHIN, Limited::new(body, longest).collect()).await;
+    match body.map_err(|_| Problem::too_slow())? {
         Ok(body) => Ok(body.to_bytes().into()),
         Err(error) if error.is::<LengthLimitError>() => Err(Problem::too_large()),
         Err(error) => Err(Problem::malformed(format!("The body broke off: {error}."))),
     }
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+/// Each way of being wrong has its status.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let value: Value = serde_json::from_slice(body)
         .map_err(|error| Problem::malformed(format!("The body is no JSON: {error}.")))?;
     T::deserialize(value)
         .map_err(|error| Problem::invalid(format!("The body is not right: {error}.")))
+}
+
+fn text(body: &[u8]) -> Result<String, Problem> {
+    match parse(body)? {
+        Value::String(text) => Ok(text),
+        // As it was written: a number has many forms.
+        Value::Bool(_) | Value::Number(_) => {
+            Ok(String::from_utf8_lossy(body.trim_ascii()).into_owned())
+        }
+        _ => Err(Problem::invalid("The body is not right: it must be a text.")),
+    }
 }
 
 #[cfg(test)]
@@ -87,6 +117,22 @@ mod tests {
             assert_eq!(problem, status, "{}", &body[..body.len().min(40)]);
         }
         assert_eq!(parse::<Wish>(b"{\"name\":\"\xff\"}").err().unwrap().status, 400);
+    }
+
+    #[test]
+    fn a_text_may_look_like_something_else() {
+        for (body, expected) in [
+            ("\"Acme\"", Ok("Acme")),
+            (" 2024\n", Ok("2024")),
+            ("1.50", Ok("1.50")),
+            ("true", Ok("true")),
+            ("null", Err(422)),
+            ("[\"a\"]", Err(422)),
+            ("Acme", Err(400)),
+        ] {
+            let read = text(body.as_bytes()).map_err(|problem| problem.status.as_u16());
+            assert_eq!(read.as_deref(), expected.as_ref().copied(), "{body}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! `PROSE_AUTH__TOKEN_TTL=PT1H` says the same as `[auth] token_ttl = "PT1H"`. Keys that are none of
 //! ours are another program's, so they aren't looked at.
 
+pub mod network;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value as Toml};
 
 use crate::duration::Span;
+use network::{Address, Checks, ChecksTable, DashboardUrl};
 
 /// The most bytes that a configuration may have.
 const LONGEST: u64 = 1024 * 1024;
@@ -33,6 +36,12 @@ pub struct Config {
     pub min_password_length: usize,
     /// How long after a login its token is good.
     pub token_ttl: Duration,
+    /// Where the Pod is.
+    pub pod: Address,
+    /// Where its Dashboard is, if that was said.
+    pub dashboard_url: Option<DashboardUrl>,
+    /// How the network is checked.
+    pub network_checks: Checks,
 }
 
 /// The messaging server's settings, by the API's names for them: as `GET /v1/server/config` shows
@@ -87,6 +96,13 @@ struct Document {
     server: ServerTable,
     auth: Auth,
     public_contacts: BTreeMap<Contact, Vec<Uri>>,
+    pod: PodTable,
+    dashboard: Dashboard,
+    /// The older name of `dashboard.url`.
+    dashboard_url: Option<DashboardUrl>,
+    api: Api,
+    /// The older name of `api.network_checks.retry_interval`.
+    default_retry_interval: Option<Span>,
     debug_use_at_your_own_risk: Debug,
 }
 
@@ -105,6 +121,24 @@ struct ServerTable {
 struct Auth {
     min_password_length: Option<usize>,
     token_ttl: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodTable {
+    address: Address,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Dashboard {
+    url: Option<DashboardUrl>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Api {
+    network_checks: ChecksTable,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -171,6 +205,12 @@ pub fn operators_environment(credentials: &Path) -> Result<BTreeMap<String, Stri
 }
 
 impl Config {
+    /// Where the Dashboard is.
+    pub fn dashboard_url(&self) -> DashboardUrl {
+        let default = || DashboardUrl::default(&self.pod, &self.server.domain);
+        self.dashboard_url.clone().unwrap_or_else(default)
+    }
+
     /// Reads the file, if there is one, and the environment.
     pub fn load(
         path: &Path,
@@ -204,7 +244,8 @@ impl Config {
 }
 
 fn checked(document: Document) -> Result<Config, String> {
-    let Document { server, auth, public_contacts, debug_use_at_your_own_risk: debug } = document;
+    let Document { server, auth, public_contacts, debug_use_at_your_own_risk: debug, .. } =
+        document;
     let min_password_length = auth.min_password_length.unwrap_or(15);
     if !(SHORTEST_PASSWORD..=256).contains(&min_password_length) {
         return Err(format!(
@@ -222,7 +263,14 @@ fn checked(document: Document) -> Result<Config, String> {
         public_contacts,
     };
     let token_ttl = token_ttl.unwrap_or(Duration::from_secs(3 * 60 * 60));
-    Ok(Config { server, min_password_length, token_ttl })
+    Ok(Config {
+        server,
+        min_password_length,
+        token_ttl,
+        pod: document.pod.address,
+        dashboard_url: document.dashboard.url.or(document.dashboard_url),
+        network_checks: document.api.network_checks.complete(document.default_retry_interval),
+    })
 }
 
 /// Puts a value below nested tables. What is in its way gives way: the environment wins.

@@ -51,11 +51,11 @@ pub async fn log_in(server: &Arc<dyn Server>, init: &dyn Init) -> Connection {
 }
 
 /// Keeps `pod` in step, for ever.
-pub async fn follow(pod: &Pod, server: Arc<dyn Server>, init: Arc<dyn Init>) {
+pub async fn follow(pod: &Pod, server: Arc<dyn Server>) {
     let (mut rotation, mut patience) = (Rotation::default(), Patience::new());
     loop {
-        let why = match rotation.complete(&server, &*init).await {
-            Ok(connection) => stay_in_step(pod, &connection, &*init).await,
+        let why = match rotation.complete(&server, &*pod.init).await {
+            Ok(connection) => stay_in_step(pod, &connection).await,
             Err(error) => error.to_string(),
         };
         if pod.unlink() {
@@ -68,8 +68,8 @@ pub async fn follow(pod: &Pod, server: Arc<dyn Server>, init: Arc<dyn Init>) {
 }
 
 /// Returns why it isn't any more.
-async fn stay_in_step(pod: &Pod, connection: &Connection, init: &dyn Init) -> String {
-    let mut seq = match begin(pod, connection, init).await {
+async fn stay_in_step(pod: &Pod, connection: &Connection) -> String {
+    let mut seq = match begin(pod, connection).await {
         Ok(seq) => seq,
         Err(error) => return format!("cannot read the Server's accounts: {error}"),
     };
@@ -88,9 +88,8 @@ async fn stay_in_step(pod: &Pod, connection: &Connection, init: &dyn Init) -> St
 }
 
 /// Submits the settings, and reads everything as soon as the domain is served: see [`read`].
-async fn begin(pod: &Pod, connection: &Connection, init: &dyn Init) -> Result<u64, server::Error> {
-    let settings = pod.config.server.settings();
-    let (mut patience, mut submitted) = (Patience::new(), init.settings(&settings).await);
+async fn begin(pod: &Pod, connection: &Connection) -> Result<u64, server::Error> {
+    let (mut patience, mut submitted) = (Patience::new(), pod.submit_settings().await);
     let seq = loop {
         match read(pod, connection).await {
             Err(server::Error::Refused { error, .. }) if error == "no_such_host" => (),
@@ -99,7 +98,7 @@ async fn begin(pod: &Pod, connection: &Connection, init: &dyn Init) -> Result<u6
         let why = submitted.as_ref().err().map_or(String::new(), |error| format!(": {error}"));
         patience.wait(&format!("the Server does not serve {} yet{why}", pod.domain())).await;
         if submitted.is_err() {
-            submitted = init.settings(&settings).await;
+            submitted = pod.submit_settings().await;
         }
     };
     if let Err(error) = submitted {

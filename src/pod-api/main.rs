@@ -15,7 +15,9 @@ mod init;
 mod jid;
 mod log;
 mod member;
+mod network;
 mod page;
+mod picture;
 mod pod;
 mod problem;
 mod projection;
@@ -24,6 +26,8 @@ mod routes;
 mod secret;
 mod serve;
 mod server;
+mod settings;
+mod sse;
 mod store;
 mod throttle;
 mod token;
@@ -40,6 +44,7 @@ use crate::arguments::Arguments;
 use crate::config::Config;
 use crate::init::Init;
 use crate::init::control::Control;
+use crate::network::Outside;
 use crate::pod::Pod;
 use crate::serve::Listener;
 use crate::server::Server;
@@ -71,7 +76,7 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     let server: Arc<dyn Server> = Arc::new(Module::at(&arguments.server)?);
     let init: Arc<dyn Init> = Arc::new(Control::at(&arguments.control, &arguments.credentials));
     let stop = stop().map_err(|error| format!("cannot wait for signals: {error}"))?;
-    let pod = match prepare(&arguments) {
+    let pod = match prepare(&arguments, init.clone()) {
         Ok(pod) => Arc::new(pod),
         Err(error) => {
             log::error(&error);
@@ -87,21 +92,22 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         listener.map_err(|error| format!("cannot listen at {}: {error}", arguments.listen))?;
     log::info(format_args!("pod-api {} at {}", env!("CARGO_PKG_VERSION"), arguments.listen));
     tokio::select! {
-        () = follow::follow(&pod, server, init) => (),
+        () = follow::follow(&pod, server) => (),
         () = serve::serve(listener, routes::router(pod.clone()), stop) => (),
     }
     Ok(())
 }
 
 /// What must be right before anything can be served.
-fn prepare(arguments: &Arguments) -> Result<Pod, String> {
+fn prepare(arguments: &Arguments, init: Arc<dyn Init>) -> Result<Pod, String> {
     let own = env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let operators = config::operators_environment(&arguments.credentials);
     let environment = own.chain(operators.map_err(|error| error.to_string())?);
     let config = Config::load(&arguments.config, environment).map_err(|error| error.to_string())?;
     let (store, kept) = Store::open(&arguments.data).map_err(|error| error.to_string())?;
-    Ok(Pod::new(config, store, kept))
+    let outside = Outside::real(&config.network_checks);
+    Ok(Pod::new(config, store, kept, init, outside))
 }
 
 /// Somebody tells it to.

@@ -1,11 +1,13 @@
 //! Members: accounts that have a role in the Pod, as the API shows them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
+use crate::problem::Problem;
+
 /// What a member may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Role {
     /// Their own things.
@@ -33,6 +35,18 @@ pub fn role_of(server: Option<&str>) -> Option<Role> {
         Some("prosody:member") | None => Some(Role::Member),
         Some(_) => None,
     }
+}
+
+/// The most bytes of a nickname.
+const LONGEST_NICKNAME: usize = 48;
+
+/// A nickname that somebody may have.
+pub fn nickname(text: String) -> Result<String, Problem> {
+    let is_long = text.len() > LONGEST_NICKNAME;
+    if text.trim().is_empty() || is_long || text.chars().any(char::is_control) {
+        return Err(Problem::invalid("The nickname must have 1 to 48 bytes."));
+    }
+    Ok(text)
 }
 
 /// `GET /v1/members` without a search.

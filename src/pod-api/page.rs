@@ -31,8 +31,13 @@ impl Query {
 
     /// The first value of any of these names.
     pub fn get(&self, names: &[&str]) -> Option<&str> {
-        let mut values = self.0.iter().filter(|(name, _)| names.contains(&name.as_str()));
-        values.next().map(|(_, value)| value.as_str())
+        self.all(names).next()
+    }
+
+    /// All values of any of these names.
+    pub fn all(&self, names: &[&str]) -> impl Iterator<Item = &str> {
+        let values = self.0.iter().filter(|(name, _)| names.contains(&name.as_str()));
+        values.map(|(_, value)| value.as_str())
     }
 
     /// `page_number` and `page_size`.

@@ -3,18 +3,23 @@
 //! One lock, held only for as long as it takes to look or to change; never while waiting.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use appliance::secret::Secret;
-use appliance::settings::Domain;
+use appliance::settings::{Domain, Settings};
+use serde_json::Value;
 
-use crate::config::Config;
+use crate::config::{Config, Defaults, ServerConfig};
+use crate::init::{self, Init};
 use crate::jid::{Jid, Localpart};
 use crate::log;
+use crate::network::Outside;
+use crate::picture::Picture;
 use crate::problem::Problem;
 use crate::projection::{News, Projection};
 use crate::server::{Changes, Connection, Version};
+use crate::settings::{Change, Choices, Setting};
 use crate::store::{Error, Kept, Store};
 use crate::throttle::Throttle;
 use crate::token::{Digest, Token, Tokens};
@@ -26,10 +31,17 @@ pub struct Pod {
     pub config: Config,
     /// Where to write what must last.
     pub store: Store,
-    /// Held by whoever makes the first account or names the workspace: one after the other.
+    /// The world, as seen from here.
+    pub outside: Arc<Outside>,
+    /// Held by whoever makes, changes or deletes an account, or names the workspace: one after the
+    /// other.
     pub setup: tokio::sync::Mutex<()>,
     /// Held while the Server hashes a password, which stops its only thread: one after the other.
     pub login: tokio::sync::Mutex<()>,
+    /// Who makes the Server's configuration.
+    pub init: Arc<dyn Init>,
+    /// Held by whoever changes settings or submits them: one after the other.
+    settings: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -40,7 +52,11 @@ struct State {
     tokens: Tokens,
     throttle: Throttle,
     workspace: Option<Workspace>,
+    icon: Option<Picture>,
     nicknames: HashMap<Localpart, String>,
+    choices: Choices,
+    /// What `stele-init` accepted last.
+    accepted: Option<Settings>,
 }
 
 /// There while the Server is in step with us.
@@ -56,17 +72,26 @@ pub fn now() -> u64 {
 
 impl Pod {
     /// Nothing is known of the Server yet.
-    pub fn new(config: Config, store: Store, kept: Kept) -> Pod {
+    pub fn new(
+        config: Config,
+        store: Store,
+        kept: Kept,
+        init: Arc<dyn Init>,
+        outside: Outside,
+    ) -> Pod {
         let nicknames = kept.nicknames.into_iter();
         let nicknames = nicknames.filter_map(|(of, it)| Some((Localpart::parse(&of).ok()?, it)));
         let state = State {
             tokens: Tokens::new(kept.tokens),
             workspace: kept.workspace,
+            icon: kept.icon.and_then(Picture::new),
             nicknames: nicknames.collect(),
+            choices: Choices::new(config.server.defaults.clone(), kept.settings),
             ..State::default()
         };
-        let (setup, login) = Default::default();
-        Pod { config, store, setup, login, state: Mutex::new(state) }
+        let (setup, login, settings) = Default::default();
+        let (outside, state) = (Arc::new(outside), Mutex::new(state));
+        Pod { config, store, outside, setup, login, init, settings, state }
     }
 
     /// The domain of members.
@@ -114,7 +139,7 @@ impl Pod {
                 News::NewPassword(local) => self.log_out(&local).await,
                 News::Deleted(local) => {
                     self.log_out(&local).await;
-                    self.name(&local, None).await;
+                    self.forget_name(&local).await;
                 }
             }
         }
@@ -148,6 +173,57 @@ impl Pod {
         self.with(|state| state.link.as_mut().map(|link| note(&mut link.projection)));
     }
 
+    // Its settings
+
+    /// What holds: what admins chose, or else what the operator wrote.
+    pub fn server_config(&self) -> ServerConfig {
+        self.configured(self.with(|state| state.choices.effective().clone()))
+    }
+
+    /// What holds of one setting.
+    pub fn setting(&self, setting: Setting) -> Value {
+        self.with(|state| state.choices.value(setting))
+    }
+
+    /// Submits what holds, whatever was accepted before.
+    pub async fn submit_settings(&self) -> Result<(), init::Error> {
+        let _settings = self.settings.lock().await;
+        self.submit(&self.server_config().settings()).await
+    }
+
+    /// Has a change accepted, then keeps it. If either fails, what held before holds on.
+    pub async fn change_settings(&self, change: Change) -> Result<(), Problem> {
+        let _settings = self.settings.lock().await;
+        let settings = change.settings();
+        let after = self.with(|state| state.choices.after(change))?;
+        let wanted = self.configured(after.effective().clone()).settings();
+        // What was accepted already isn't loaded again.
+        if self.with(|state| state.accepted.as_ref() != Some(&wanted)) {
+            self.submit(&wanted).await?;
+        }
+        let rows = settings.iter().map(|it| (it.key(), after.chosen(*it).map(Value::to_string)));
+        if let Err(error) = self.store.keep_settings(rows.collect()).await {
+            if let Err(error) = self.submit(&self.server_config().settings()).await {
+                log::error(format_args!("cannot take settings back: {error}"));
+            }
+            return Err(error.into());
+        }
+        self.with(|state| state.choices = after);
+        Ok(())
+    }
+
+    async fn submit(&self, settings: &Settings) -> Result<(), init::Error> {
+        // Should its answer get lost, it isn't known what it goes by.
+        self.with(|state| state.accepted = None);
+        self.init.settings(settings).await?;
+        self.with(|state| state.accepted = Some(settings.clone()));
+        Ok(())
+    }
+
+    fn configured(&self, defaults: Defaults) -> ServerConfig {
+        ServerConfig { defaults, ..self.config.server.clone() }
+    }
+
     // Logins
 
     /// Logs somebody in: from now on `token` is theirs.
@@ -166,7 +242,8 @@ impl Pod {
         Jid::parse(&jid?).ok().filter(|jid| jid.domain == *self.domain())
     }
 
-    async fn log_out(&self, local: &Localpart) {
+    /// All tokens of an account are void from now on.
+    pub async fn log_out(&self, local: &Localpart) {
         let jid = self.jid(local).to_string();
         let void = self.with(|state| state.tokens.revoke(|token| token.jid == jid));
         self.forget(void).await;
@@ -198,21 +275,39 @@ impl Pod {
         Ok(())
     }
 
+    /// Its picture, if it has one.
+    pub fn icon(&self) -> Option<Picture> {
+        self.with(|state| state.icon.clone())
+    }
+
+    /// Gives it one.
+    pub async fn set_icon(&self, icon: Picture) -> Result<(), Error> {
+        self.store.keep_icon(icon.bytes.clone()).await?;
+        self.with(|state| state.icon = Some(icon));
+        Ok(())
+    }
+
     /// What a member calls themself.
     pub fn nickname(&self, local: &Localpart) -> Option<String> {
         self.with(|state| state.nicknames.get(local).cloned())
     }
 
-    /// Keeps a nickname, or forgets it. It is no reason to fail: without one the name is shown.
-    pub async fn name(&self, local: &Localpart, nickname: Option<String>) {
-        let before = self.with(|state| match &nickname {
-            Some(name) => state.nicknames.insert(local.clone(), name.clone()),
-            None => state.nicknames.remove(local),
-        });
-        if before == nickname {
+    /// Keeps a nickname.
+    pub async fn name(&self, local: &Localpart, nickname: String) -> Result<(), Error> {
+        if self.nickname(local).as_ref() == Some(&nickname) {
+            return Ok(());
+        }
+        self.store.keep_nickname(local.as_str().to_owned(), Some(nickname.clone())).await?;
+        self.with(|state| state.nicknames.insert(local.clone(), nickname));
+        Ok(())
+    }
+
+    /// Forgets the nickname of an account that is gone.
+    pub async fn forget_name(&self, local: &Localpart) {
+        if self.with(|state| state.nicknames.remove(local)).is_none() {
             return;
         }
-        if let Err(error) = self.store.keep_nickname(local.as_str().to_owned(), nickname).await {
+        if let Err(error) = self.store.keep_nickname(local.as_str().to_owned(), None).await {
             log::error(error);
         }
     }

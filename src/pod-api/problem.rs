@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::{log, server, store};
+use crate::{init, log, server, settings, store};
 
 /// What every 401 says, to the letter.
 const CHALLENGE: &str = "Bearer realm=\"Admin only area\", charset=\"UTF-8\"";
@@ -39,6 +39,29 @@ impl Problem {
     pub fn invalid_credentials() -> Problem {
         let message = "The address or the password is wrong.";
         Problem::new(StatusCode::UNAUTHORIZED, "invalid_credentials", message)
+    }
+
+    /// Whoever asks may not.
+    pub fn forbidden() -> Problem {
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", "Only an admin may do this.")
+    }
+
+    /// What is asked for is somebody else's own business.
+    pub fn not_oneself() -> Problem {
+        let message = "Only the member themself may do this.";
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// Nobody makes themself less than they are, lest nobody is left who may undo it.
+    pub fn cannot_change_own_role() -> Problem {
+        let message = "You cannot change your own role: another admin can.";
+        Problem::new(StatusCode::FORBIDDEN, "cannot_change_own_role", message)
+    }
+
+    /// Nor does anybody delete themself.
+    pub fn cannot_remove_self() -> Problem {
+        let message = "You cannot delete your own account: another admin can.";
+        Problem::new(StatusCode::FORBIDDEN, "cannot_remove_self", message)
     }
 
     /// There is no such member.
@@ -88,9 +111,20 @@ impl Problem {
         Problem::new(StatusCode::BAD_REQUEST, "unknown", message)
     }
 
+    /// Well-formed, but it makes no sense here.
+    pub fn bad_request(message: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
     /// Well-formed, but not right.
     pub fn invalid(message: impl Into<String>) -> Problem {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown", message)
+    }
+
+    /// An upload that is no picture.
+    pub fn no_picture() -> Problem {
+        let message = "The picture must be a PNG, a JPEG or a GIF.";
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
     }
 
     /// Not declared to be JSON.
@@ -114,6 +148,12 @@ impl Problem {
         let message = "Too many failed attempts: wait a little.";
         let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message);
         Problem { retry_after: Some(retry_after), ..problem }
+    }
+
+    /// Something that nothing here does.
+    pub fn not_implemented() -> Problem {
+        let message = "This cannot be changed.";
+        Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", message)
     }
 
     /// The Server isn't there yet, or not any more: it is being started.
@@ -145,6 +185,19 @@ impl From<server::Error> for Problem {
                 Problem::internal()
             }
         }
+    }
+}
+
+impl From<init::Error> for Problem {
+    fn from(error: init::Error) -> Problem {
+        log::error(error);
+        Problem::internal()
+    }
+}
+
+impl From<settings::BadValue> for Problem {
+    fn from(error: settings::BadValue) -> Problem {
+        Problem::invalid(format!("The value is not right: {error}."))
     }
 }
 

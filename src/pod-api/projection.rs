@@ -102,6 +102,16 @@ impl Projection {
         self.accounts.entry(local.clone()).or_default().role = Some(role);
     }
 
+    /// As above, of one that just got this role.
+    pub fn assigned(&mut self, local: &Localpart, role: Role) {
+        self.change(local, |known| known.role = Some(role));
+    }
+
+    /// As above, of one that was just deleted.
+    pub fn deleted(&mut self, local: &Localpart) {
+        self.accounts.remove(local);
+    }
+
     /// An account, of a member or not.
     pub fn account(&self, local: &Localpart) -> Option<&Known> {
         self.accounts.get(local)

@@ -7,7 +7,7 @@ use axum::http::HeaderValue;
 use axum::http::header::CACHE_CONTROL;
 use axum::middleware::map_response;
 use axum::response::Response;
-use axum::routing::{get, head, post};
+use axum::routing::{get, head, post, put};
 
 use crate::pod::Pod;
 
@@ -15,7 +15,10 @@ mod config;
 mod first_account;
 mod health;
 mod login;
+mod member;
 mod members;
+mod network;
+mod pod_config;
 mod version;
 mod workspace;
 
@@ -36,13 +39,32 @@ pub fn router(pod: Arc<Pod>) -> Router {
         .route("/v1/init/first-account", head(first_account::exists).put(first_account::create))
         .route(
             "/v1/workspace",
-            get(workspace::read).head(workspace::exists).put(workspace::initialize),
+            get(workspace::read)
+                .head(workspace::exists)
+                .put(workspace::initialize)
+                .patch(workspace::change),
         )
-        .route("/v1/workspace/name", get(workspace::name))
-        .route("/v1/workspace/accent-color", get(workspace::accent_color))
-        .route("/v1/server/config", get(config::read))
+        .route("/v1/workspace/name", get(workspace::name).put(workspace::set_name))
+        .route(
+            "/v1/workspace/accent-color",
+            get(workspace::accent_color).put(workspace::set_accent_color),
+        )
+        .route("/v1/workspace/icon", get(workspace::icon).put(workspace::set_icon))
+        .route("/v1/network/dns/records", get(network::records))
+        .route("/v1/network/checks", get(network::all))
+        .route("/v1/network/checks/dns", get(network::dns))
+        .route("/v1/network/checks/ip", get(network::ip))
+        .route("/v1/network/checks/ports", get(network::ports))
+        .route("/v1/pod/config", get(pod_config::pod))
+        .route("/v1/pod/config/address", get(pod_config::address))
+        .route("/v1/dashboard/config", get(pod_config::dashboard))
+        .route("/v1/dashboard/config/url", get(pod_config::dashboard_url))
         .route("/v1/members", get(members::list).head(members::count))
-        .route("/v1/members/{jid}", get(members::one))
+        .route("/v1/members/{jid}", get(members::one).delete(member::delete))
+        .route("/v1/members/{jid}/role", put(member::set_role))
+        .route("/v1/members/{jid}/nickname", put(member::set_nickname))
+        .route("/v1/enrich-members", get(members::enrich))
+        .merge(config::routes())
         .layer(map_response(uncached))
         .with_state(pod)
 }

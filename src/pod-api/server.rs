@@ -203,6 +203,24 @@ impl Connection {
         self.tell("create_account", with).await
     }
 
+    /// Deletes an account and all that is kept of it: 404 says that there is none.
+    pub async fn delete_account(&self, host: &str, localpart: &Localpart) -> Result<(), Error> {
+        let with = json!({ "host": host, "localpart": localpart.as_str() });
+        self.tell("delete_account", with).await
+    }
+
+    /// Gives an account another role.
+    pub async fn set_role(
+        &self,
+        host: &str,
+        localpart: &Localpart,
+        role: Role,
+    ) -> Result<(), Error> {
+        let with =
+            json!({ "host": host, "localpart": localpart.as_str(), "role": role.to_server() });
+        self.tell("set_role", with).await
+    }
+
     /// Is it this account's password? What can't be one isn't.
     pub async fn check_password(
         &self,

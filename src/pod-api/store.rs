@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 
+use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, Transaction, params};
 use tokio::sync::oneshot;
 
@@ -32,6 +33,10 @@ pub struct Kept {
     pub workspace: Option<Workspace>,
     /// What members call themselves, by local part, until the Server has a place for it.
     pub nicknames: Vec<(String, String)>,
+    /// What admins chose for the Server: keys and JSON.
+    pub settings: Vec<(String, String)>,
+    /// The workspace's icon.
+    pub icon: Option<Vec<u8>>,
 }
 
 /// Why the database can't be used.
@@ -43,8 +48,8 @@ pub enum Error {
     /// It isn't what was written.
     #[error(
         "cannot use {0}: it is damaged: {1}\nhint: it is kept as it is: put a backup in its place, \
-         or move it away to start with an empty one (logins and the workspace's name are lost, \
-         accounts and messages are not)"
+         or move it away to start with an empty one (logins, settings and the workspace's \
+         name are lost, accounts and messages are not)"
     )]
     Damaged(PathBuf, String),
     /// Written by a version that knows more.
@@ -108,6 +113,14 @@ impl Store {
         .await
     }
 
+    /// Keeps the workspace's icon.
+    pub async fn keep_icon(&self, icon: Bytes) -> Result<(), Error> {
+        self.write(move |to| {
+            to.execute("INSERT OR REPLACE INTO icon VALUES (1, ?)", [&icon[..]]).map(drop)
+        })
+        .await
+    }
+
     /// Keeps what a member calls themself; `None` forgets it.
     pub async fn keep_nickname(&self, local: String, name: Option<String>) -> Result<(), Error> {
         self.write(move |to| match name {
@@ -115,6 +128,22 @@ impl Store {
                 .execute("INSERT OR REPLACE INTO nickname VALUES (?, ?)", params![local, name])
                 .map(drop),
             None => to.execute("DELETE FROM nickname WHERE localpart = ?", [local]).map(drop),
+        })
+        .await
+    }
+
+    /// Keeps what admins chose for the Server, a key and JSON each; `None` forgets it.
+    pub async fn keep_settings(
+        &self,
+        settings: Vec<(&'static str, Option<String>)>,
+    ) -> Result<(), Error> {
+        self.write(move |to| {
+            settings.into_iter().try_for_each(|(key, json)| match json {
+                Some(json) => to
+                    .execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", params![key, json])
+                    .map(drop),
+                None => to.execute("DELETE FROM setting WHERE key = ?", [key]).map(drop),
+            })
         })
         .await
     }
@@ -168,10 +197,16 @@ fn read(from: &Connection) -> rusqlite::Result<Kept> {
         .query_map([], |row| Ok(Workspace { name: row.get(0)?, accent_color: row.get(1)? }))?;
     let mut nicknames = from.prepare("SELECT localpart, nickname FROM nickname")?;
     let nicknames = nicknames.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut settings = from.prepare("SELECT key, value FROM setting")?;
+    let settings = settings.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut icon = from.prepare("SELECT picture FROM icon")?;
+    let mut icon = icon.query_map([], |row| row.get(0))?;
     Ok(Kept {
         tokens: tokens.collect::<rusqlite::Result<_>>()?,
         workspace: workspace.next().transpose()?,
         nicknames: nicknames.collect::<rusqlite::Result<_>>()?,
+        settings: settings.collect::<rusqlite::Result<_>>()?,
+        icon: icon.next().transpose()?,
     })
 }
 

@@ -1,8 +1,8 @@
 //! The workspace: the organisation that the Pod hosts, as it calls itself.
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::picture::Picture;
 use crate::problem::Problem;
 
 /// The most characters of its name.
@@ -21,8 +21,7 @@ pub struct Workspace {
 #[derive(Debug, Serialize)]
 pub struct Shown {
     name: String,
-    /// None is known yet of any workspace.
-    icon: Option<Value>,
+    icon: Option<Picture>,
     accent_color: Option<String>,
 }
 
@@ -33,17 +32,29 @@ pub struct Wish {
     accent_color: Option<String>,
 }
 
+/// What is to be another: what isn't said stays.
+#[derive(Debug, Default, Deserialize)]
+pub struct Change {
+    /// Its name.
+    pub name: Option<String>,
+    /// `Some(None)` takes it away.
+    #[serde(default, deserialize_with = "said")]
+    pub accent_color: Option<Option<String>>,
+}
+
 impl Workspace {
     /// Checks a wish.
     pub fn new(wish: Wish) -> Result<Workspace, Problem> {
-        let length = wish.name.chars().count();
-        let is_name = (1..=LONGEST_NAME).contains(&length) && !wish.name.trim().is_empty();
-        if !is_name || wish.name.chars().any(char::is_control) {
-            return Err(Problem::invalid("The name must have 1 to 48 characters."));
-        }
-        let bad = || Problem::invalid("The accent color must be like #1972f5.");
-        let color = wish.accent_color.map(|color| normal(&color).ok_or_else(bad)).transpose()?;
-        Ok(Workspace { name: wish.name, accent_color: color })
+        let Wish { name, accent_color } = wish;
+        Ok(Workspace { name: checked_name(name)?, accent_color: checked_color(accent_color)? })
+    }
+
+    /// This one, after a change.
+    pub fn after(self, change: Change) -> Result<Workspace, Problem> {
+        Ok(Workspace {
+            name: change.name.map_or(Ok(self.name), checked_name)?,
+            accent_color: change.accent_color.map_or(Ok(self.accent_color), checked_color)?,
+        })
     }
 
     /// Of one that nobody has named: the domain's.
@@ -52,9 +63,27 @@ impl Workspace {
     }
 
     /// For the world.
-    pub fn shown(self) -> Shown {
-        Shown { name: self.name, icon: None, accent_color: self.accent_color }
+    pub fn shown(self, icon: Option<Picture>) -> Shown {
+        Shown { name: self.name, icon, accent_color: self.accent_color }
     }
+}
+
+fn checked_name(name: String) -> Result<String, Problem> {
+    let is_name = (1..=LONGEST_NAME).contains(&name.chars().count()) && !name.trim().is_empty();
+    if !is_name || name.chars().any(char::is_control) {
+        return Err(Problem::invalid("The name must have 1 to 48 characters."));
+    }
+    Ok(name)
+}
+
+fn checked_color(color: Option<String>) -> Result<Option<String>, Problem> {
+    let bad = || Problem::invalid("The accent color must be like #1972f5.");
+    color.map(|color| normal(&color).ok_or_else(bad)).transpose()
+}
+
+/// Also `null` says something.
+fn said<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(from).map(Some)
 }
 
 /// `#rgb` or `#rrggbb` as `#rrggbb`.

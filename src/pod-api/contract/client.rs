@@ -66,11 +66,10 @@ impl Answer {
         let status = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap();
         let headers = lines.filter_map(|line| line.split_once(": "));
         let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned()));
-        Answer {
-            status: status.parse().unwrap(),
-            headers: headers.collect(),
-            body: body.to_owned(),
-        }
+        let headers: BTreeMap<String, String> = headers.collect();
+        let is_chunked = headers.get("transfer-encoding").is_some_and(|it| it == "chunked");
+        let body = if is_chunked { whole(body) } else { body.to_owned() };
+        Answer { status: status.parse().unwrap(), headers, body }
     }
 
     pub fn json(&self) -> Value {
@@ -87,5 +86,19 @@ impl Answer {
         let json = self.json();
         assert!(json["message"].as_str().is_some_and(|message| !message.is_empty()), "{self:?}");
         json["error"].as_str().unwrap().to_owned()
+    }
+}
+
+/// Puts chunks together: each is after its length in bytes, and the last one has none.
+fn whole(mut chunks: &str) -> String {
+    let mut body = String::new();
+    loop {
+        let (length, rest) = chunks.split_once("\r\n").expect("it breaks off");
+        let (chunk, rest) = rest.split_at(usize::from_str_radix(length, 16).unwrap());
+        chunks = rest.strip_prefix("\r\n").expect("it breaks off");
+        match chunk {
+            "" => return body,
+            chunk => body += chunk,
+        }
     }
 }

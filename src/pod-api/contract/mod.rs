@@ -3,11 +3,16 @@
 
 mod client;
 pub mod gate;
+mod members;
+mod network;
+mod outside;
 mod pages;
 pub mod server;
+mod settings;
 mod setup;
 mod sign_in;
 mod wire;
+mod workspace;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +31,7 @@ use crate::server::Server;
 use crate::store::Store;
 use client::{Answer, Client};
 use gate::FakeInit;
+use outside::FakeOutside;
 use server::FakeServer;
 
 /// A password that is long enough.
@@ -35,6 +41,7 @@ const PASSWORD: &str = "correct horse battery";
 struct World {
     server: Arc<FakeServer>,
     init: Arc<FakeInit>,
+    outside: Arc<FakeOutside>,
     client: Client,
     pod: Arc<Pod>,
     folder: TempDir,
@@ -62,24 +69,40 @@ impl World {
     }
 
     async fn around(server: Arc<FakeServer>, init: Arc<FakeInit>, folder: TempDir) -> World {
-        let environment = [("PROSE_SERVER__DOMAIN", "example.org")];
-        let environment = environment.map(|(name, it)| (name.to_owned(), it.to_owned()));
-        let config = Config::load(&folder.path().join("none"), environment.into_iter()).unwrap();
+        World::configured(server, init, folder, &[]).await
+    }
+
+    async fn configured(
+        server: Arc<FakeServer>,
+        init: Arc<FakeInit>,
+        folder: TempDir,
+        environment: &[(&str, &str)],
+    ) -> World {
+        let environment = [("PROSE_SERVER__DOMAIN", "example.org")].iter().chain(environment);
+        let environment = environment.map(|(name, it)| (name.to_string(), it.to_string()));
+        let config = Config::load(&folder.path().join("Prose.toml"), environment).unwrap();
         let (store, kept) = Store::open(folder.path()).unwrap();
-        let pod = Arc::new(Pod::new(config, store, kept));
+        let (as_server, as_init): (Arc<dyn Server>, Arc<dyn Init>) = (server.clone(), init.clone());
+        let outside = Arc::new(FakeOutside::default());
+        let seen = FakeOutside::seen(&outside);
+        let pod = Arc::new(Pod::new(config, store, kept, as_init, seen));
         let socket = folder.path().join("http.sock");
         let listener = Listener::bind(socket.to_str().unwrap()).await.unwrap();
-        let (as_server, as_init): (Arc<dyn Server>, Arc<dyn Init>) = (server.clone(), init.clone());
         let of_follow = pod.clone();
         let tasks = vec![
             tokio::spawn(serve(listener, router(pod.clone()), std::future::pending())),
-            tokio::spawn(async move { follow(&of_follow, as_server, as_init).await }),
+            tokio::spawn(async move { follow(&of_follow, as_server).await }),
         ];
-        World { server, init, client: Client::at(&socket), pod, folder, tasks }
+        World { server, init, outside, client: Client::at(&socket), pod, folder, tasks }
     }
 
     /// pod-api dies and is started again; everything else goes on.
     async fn restart(self) -> World {
+        self.restart_with(&[]).await
+    }
+
+    /// With more variables in its environment.
+    async fn restart_with(self, environment: &[(&str, &str)]) -> World {
         for task in &self.tasks {
             task.abort();
         }
@@ -87,7 +110,7 @@ impl World {
             let _ = task.await;
         }
         drop(self.pod);
-        World::around(self.server, self.init, self.folder).await
+        World::configured(self.server, self.init, self.folder, environment).await
     }
 
     async fn in_step(&self) {
@@ -112,6 +135,12 @@ impl World {
     async fn put(&self, path: &str, body: &str) -> Answer {
         let json = [("content-type", "application/json")];
         self.client.ask("PUT", path, &json, Some(body)).await
+    }
+
+    async fn put_as(&self, token: &str, path: &str, body: &str) -> Answer {
+        let bearer = format!("Bearer {token}");
+        let headers = [("content-type", "application/json"), ("authorization", &bearer)];
+        self.client.ask("PUT", path, &headers, Some(body)).await
     }
 
     /// The answer to a login.

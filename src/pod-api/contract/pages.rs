@@ -1,4 +1,4 @@
-//! The list of members, and one of them.
+//! The list of members, one of them, and some with all that is known.
 
 use serde_json::{Value, json};
 
@@ -111,6 +111,82 @@ async fn a_member_sees_who_is_there_but_not_what_they_may_do() {
         let answer = world.ask_as(&bob, "GET", &format!("/v1/members/{name}@example.org")).await;
         assert_eq!((answer.status, &answer.json()["role"]), (200, &role), "{name}");
     }
+}
+
+/// Alice and Bob, of whom she is online; and her token.
+async fn two() -> (World, String) {
+    let world = World::with(&[
+        ("alice", "prosody:admin"),
+        ("bob", "prosody:member"),
+        ("prose-workspace", "prosody:registered"),
+    ])
+    .await;
+    let alice = world.token("alice").await;
+    let nickname = world.put_as(&alice, "/v1/members/alice@example.org/nickname", "\"Ünal\"").await;
+    assert_eq!(nickname.status, 204);
+    world.server.set_online("alice", true);
+    world.caught_up().await;
+    (world, alice)
+}
+
+/// Both of them, one unknown, one elsewhere, a service, and what is no JID, in every spelling.
+const SOME: &str = "/v1/enrich-members?jids=nobody@example.org&jids=bob%40example.org\
+    &jids[]=Alice@example.org&jids%5B%5D=bob@example.org&jids=bob@elsewhere.org\
+    &jids=prose-workspace@example.org&jids=%00&jids=";
+
+#[tokio::test]
+async fn some_members_are_enriched_by_jid() {
+    let (world, alice) = two().await;
+    let answer = world.ask_as(&alice, "GET", SOME).await;
+    let expected = json!({
+        "alice@example.org": { "jid": "alice@example.org", "role": "ADMIN", "online": true,
+            "nickname": "Ünal", "email": null, "avatar": null },
+        "bob@example.org": { "jid": "bob@example.org", "role": "MEMBER", "online": false,
+            "nickname": null, "email": null, "avatar": null },
+    });
+    assert_eq!((answer.status, answer.json()), (200, expected));
+    let bob = world.token("bob").await;
+    let answer = world.ask_as(&bob, "GET", SOME).await.json();
+    assert_eq!(answer["alice@example.org"]["role"], Value::Null);
+    assert_eq!(answer["bob@example.org"]["role"], json!("MEMBER"));
+    let none = world.ask_as(&alice, "GET", "/v1/enrich-members").await;
+    assert_eq!((none.status, none.json()), (200, json!({})));
+    let anonymous = world.ask("GET", SOME).await;
+    assert_eq!((anonymous.status, anonymous.error().as_str()), (401, "unauthorized"));
+}
+
+#[tokio::test]
+async fn some_members_are_enriched_one_after_the_other() {
+    let (world, alice) = two().await;
+    let bearer = format!("Bearer {alice}");
+    let headers = [("authorization", bearer.as_str()), ("accept", "text/event-stream")];
+    for (path, expected) in [
+        (
+            SOME,
+            concat!(
+                "event: enriched-member\nid: alice@example.org\n",
+                "data: {\"jid\":\"alice@example.org\",\"role\":\"ADMIN\",\"online\":true,",
+                "\"nickname\":\"Ünal\",\"email\":null,\"avatar\":null}\n\n",
+                "event: enriched-member\nid: bob@example.org\n",
+                "data: {\"jid\":\"bob@example.org\",\"role\":\"MEMBER\",\"online\":false,",
+                "\"nickname\":null,\"email\":null,\"avatar\":null}\n\n",
+                ": End of stream\nevent: end\nid: end\ndata: {}\n\n",
+            ),
+        ),
+        (
+            "/v1/enrich-members?jids=nobody@example.org",
+            ": End of stream\nevent: end\nid: end\ndata: {}\n\n",
+        ),
+    ] {
+        let answer = world.client.ask("GET", path, &headers, None).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+        assert_eq!(answer.header("x-accel-buffering"), Some("no"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        assert_eq!(answer.body.replace(": keep-alive\n\n", ""), expected);
+    }
+    let anonymous = world.client.ask("GET", SOME, &headers[1..], None).await;
+    assert_eq!((anonymous.status, anonymous.error().as_str()), (401, "unauthorized"));
 }
 
 #[tokio::test]

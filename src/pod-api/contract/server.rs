@@ -31,6 +31,10 @@ pub struct State {
     pub serves: bool,
     /// The next so many verbs but `version` fail after they were obeyed: the answer gets lost.
     pub loses: u32,
+    /// The answer to the next verb of this name gets lost as well.
+    pub loses_to: Option<&'static str>,
+    /// Nobody who waits for changes is told.
+    pub is_mute: bool,
     /// Everything that was asked, in order.
     pub asked: Vec<&'static str>,
     accounts: BTreeMap<String, Account>,
@@ -54,6 +58,8 @@ impl FakeServer {
             is_down: false,
             serves: true,
             loses: 0,
+            loses_to: None,
+            is_mute: false,
             asked: vec![],
             accounts: BTreeMap::new(),
             seq: 1 << 20,
@@ -96,17 +102,11 @@ impl FakeServer {
     }
 
     pub fn delete(&self, name: &str) {
-        self.record(|state| {
-            state.accounts.remove(name);
-            json!({ "kind": "account", "localpart": name, "exists": false })
-        });
+        self.record(|state| state.delete(name));
     }
 
     pub fn set_role(&self, name: &str, role: &str) {
-        self.record(|state| {
-            state.accounts.get_mut(name).unwrap().role = role.into();
-            json!({ "kind": "role", "localpart": name, "role": role })
-        });
+        self.record(|state| state.set_role(name, role));
     }
 
     pub fn set_password(&self, name: &str, password: &str) {
@@ -127,8 +127,15 @@ impl FakeServer {
         let mut state = self.state();
         let change = change(&mut state);
         state.record(change);
+        self.tell(state);
+    }
+
+    fn tell(&self, state: MutexGuard<'_, State>) {
+        let is_mute = state.is_mute;
         drop(state);
-        self.changed.notify_waiters();
+        if !is_mute {
+            self.changed.notify_waiters();
+        }
     }
 
     async fn answer(&self, secret: &str, verb: &'static str, with: &Value) -> Result<Value, Error> {
@@ -142,8 +149,7 @@ impl FakeServer {
             let waits = verb == "changes" && state.may_wait(secret, with)?;
             if !waits {
                 let answer = state.answer(secret, verb, with);
-                drop(state);
-                self.changed.notify_waiters();
+                self.tell(state);
                 return answer;
             }
             state.starts
@@ -165,6 +171,16 @@ impl State {
             Account { password: password.into(), role: role.into(), created, sessions: 0 };
         self.accounts.insert(name.into(), account);
         json!({ "kind": "account", "localpart": name, "exists": true, "role": role })
+    }
+
+    fn delete(&mut self, name: &str) -> Value {
+        self.accounts.remove(name);
+        json!({ "kind": "account", "localpart": name, "exists": false })
+    }
+
+    fn set_role(&mut self, name: &str, role: &str) -> Value {
+        self.accounts.get_mut(name).unwrap().role = role.into();
+        json!({ "kind": "role", "localpart": name, "role": role })
     }
 
     fn record(&mut self, mut change: Value) {
@@ -193,6 +209,9 @@ impl State {
     fn answer(&mut self, secret: &str, verb: &str, with: &Value) -> Result<Value, Error> {
         self.check(secret)?;
         let answer = self.obey(verb, with)?;
+        if self.loses_to.take_if(|it| *it == verb).is_some() {
+            return Err(Error::Unreachable("the connection broke".into()));
+        }
         if self.loses > 0 && verb != "version" {
             self.loses -= 1;
             return Err(Error::Unreachable("the connection broke".into()));
@@ -208,6 +227,8 @@ impl State {
             "changes" => vec!["since", "wait"],
             "check_password" => vec!["host", "localpart", "password"],
             "create_account" => vec!["host", "localpart", "password", "role"],
+            "set_role" => vec!["host", "localpart", "role"],
+            "delete_account" => vec!["host", "localpart"],
             _ => return Err(refused(404, "no_such_verb")),
         };
         let names: Vec<&String> = with.as_object().unwrap().keys().collect();
@@ -238,6 +259,19 @@ impl State {
                 let account = self.accounts.get(&name);
                 let ok = account.is_some_and(|account| account.password == text("password"));
                 Ok(json!({ "ok": ok }))
+            }
+            "set_role" | "delete_account" if !self.accounts.contains_key(&name) => {
+                Err(refused(404, "no_such_account"))
+            }
+            "set_role" => {
+                let change = self.set_role(&name, &text("role"));
+                self.record(change);
+                Ok(json!({}))
+            }
+            "delete_account" => {
+                let change = self.delete(&name);
+                self.record(change);
+                Ok(json!({}))
             }
             _ if self.accounts.contains_key(&name) => Err(refused(409, "exists")),
             _ if text("password").is_empty() => Err(refused(400, "malformed")),

@@ -49,6 +49,8 @@ async fn answer(
         "changes",
         "create_account",
         "check_password",
+        "set_role",
+        "delete_account",
     ];
     let verb = verbs.into_iter().find(|verb| uri.path() == format!("/stele/v1/{verb}"));
     assert_eq!(headers["content-type"], "application/json");
@@ -108,6 +110,10 @@ async fn every_verb_crosses_the_wire() {
     assert_eq!(connection.sessions("example.org").await.unwrap()[0].localpart, "alice");
     let changes = connection.changes(accounts.seq).await.unwrap();
     assert_eq!((changes.changes.len(), changes.seq), (2, fake.seq()));
+    connection.set_role("example.org", &alice, Role::Member).await.unwrap();
+    connection.delete_account("example.org", &alice).await.unwrap();
+    let gone = connection.delete_account("example.org", &alice).await.unwrap_err();
+    assert!(matches!(gone, Error::Refused { status: 404, .. }), "{gone}");
     assert_eq!(connection.changes(0).await.unwrap_err(), Error::Gone);
     let elsewhere = connection.accounts("elsewhere.org").await.unwrap_err();
     assert!(matches!(elsewhere, Error::Refused { status: 404, .. }), "{elsewhere}");

@@ -13,13 +13,10 @@ use serde::Deserialize;
 use crate::body;
 use crate::jid::Localpart;
 use crate::log;
-use crate::member::{Member, Role, role_of};
+use crate::member::{self, Member, Role, role_of};
 use crate::pod::Pod;
 use crate::problem::Problem;
 use crate::server;
-
-/// The most bytes of a nickname.
-const LONGEST_NICKNAME: usize = 48;
 
 #[derive(Deserialize)]
 pub(super) struct Wish {
@@ -57,11 +54,7 @@ impl FirstAccount {
     fn new(wish: Wish, min_password_length: usize) -> Result<FirstAccount, Problem> {
         let local = Localpart::parse_new(&wish.username)
             .map_err(|error| Problem::invalid(format!("The username can't be used: {error}.")))?;
-        let nickname = wish.nickname;
-        let is_long = nickname.len() > LONGEST_NICKNAME;
-        if nickname.trim().is_empty() || is_long || nickname.chars().any(char::is_control) {
-            return Err(Problem::invalid("The nickname must have 1 to 48 bytes."));
-        }
+        let nickname = member::nickname(wish.nickname)?;
         if wish.password.chars().count() < min_password_length {
             return Err(Problem::password_too_short(min_password_length));
         }
@@ -90,7 +83,10 @@ async fn make(pod: Arc<Pod>, first: FirstAccount) -> Result<String, Problem> {
         Err(error) => return Err(error.into()),
     }
     pod.note(|accounts| accounts.created(&local, Role::Admin));
-    pod.name(&local, Some(nickname)).await;
+    // The account is there: without a nickname its name is shown.
+    if let Err(error) = pod.name(&local, nickname).await {
+        log::error(error);
+    }
     log::info("the first account was made");
     Ok(pod.jid(&local).to_string())
 }

@@ -1,12 +1,14 @@
 //! The members: everybody sees who they are, an admin also what they may do.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
-use axum::response::Response;
+use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
 
+use super::member::Whom;
 use crate::auth::Caller;
 use crate::jid::{Jid, Localpart};
 use crate::member::{EnrichedMember, Member, Role, Search};
@@ -14,6 +16,7 @@ use crate::page::{Page, Query};
 use crate::pod::Pod;
 use crate::problem::Problem;
 use crate::projection::Known;
+use crate::sse;
 
 /// The most characters of a search.
 const LONGEST_SEARCH: usize = 128;
@@ -55,11 +58,8 @@ pub(super) async fn count(
 pub(super) async fn one(
     State(pod): State<Arc<Pod>>,
     caller: Caller,
-    jid: Result<Path<String>, PathRejection>,
+    Whom(jid): Whom,
 ) -> Result<Json<EnrichedMember>, Problem> {
-    let Path(jid) = jid.map_err(|error| Problem::malformed(error.body_text()))?;
-    let jid = Jid::parse(&jid)
-        .map_err(|error| Problem::malformed(format!("The address can't be one: {error}.")))?;
     let found = pod.look(|accounts| {
         let (role, known) = accounts.member(&jid.local)?;
         Some((role, known.clone()))
@@ -67,6 +67,37 @@ pub(super) async fn one(
     let found = found.filter(|_| jid.domain == *pod.domain());
     let (role, known) = found.ok_or_else(Problem::member_not_found)?;
     Ok(Json(enriched(&pod, &caller, &jid.local, role, &known)))
+}
+
+/// Those who are asked for, as far as they are members: by JID, or one after the other.
+pub(super) async fn enrich(
+    State(pod): State<Arc<Pod>>,
+    caller: Caller,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let query = Query::new(query.as_deref());
+    let jids = query.all(&["jids", "jids[]"]).filter_map(|jid| Jid::parse(jid).ok());
+    let here = jids.filter(|jid| jid.domain == *pod.domain()).map(|jid| jid.local);
+    let here: BTreeSet<Localpart> = here.collect();
+    let known: Vec<(Localpart, Role, Known)> = pod.look(|accounts| {
+        let members = here.into_iter().filter_map(|local| {
+            let (role, known) = accounts.member(&local)?;
+            Some((local, role, known.clone()))
+        });
+        members.collect()
+    })?;
+    let members = known.iter().map(|(it, role, known)| enriched(&pod, &caller, it, *role, known));
+    if !sse::is_wanted(&headers) {
+        let by_jid: BTreeMap<_, _> = members.map(|it| (it.member.jid.clone(), it)).collect();
+        return Ok(Json(by_jid).into_response());
+    }
+    let members: Vec<EnrichedMember> = members.collect();
+    Ok(sse::answer(|events| async move {
+        for it in &members {
+            events.send("enriched-member", &it.member.jid, it).await;
+        }
+    }))
 }
 
 /// All members, sorted by JID.

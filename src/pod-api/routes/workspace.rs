@@ -1,17 +1,20 @@
-//! The workspace. It is named before the first account is made, by whoever sets the Pod up.
+//! The workspace. It is named before the first account is made, by whoever sets the Pod up;
+//! then admins may change it.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::{IF_MATCH, LOCATION};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, IF_MATCH, LOCATION, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 
+use crate::auth::Admin;
 use crate::body;
+use crate::picture::Picture;
 use crate::pod::Pod;
 use crate::problem::Problem;
-use crate::workspace::{Shown, Wish, Workspace};
+use crate::workspace::{Change, Shown, Wish, Workspace};
 
 pub(super) async fn exists(
     State(pod): State<Arc<Pod>>,
@@ -36,11 +39,11 @@ pub(super) async fn initialize(
         return Err(Problem::workspace_already_initialized());
     }
     pod.set_workspace(workspace.clone()).await?;
-    Ok((StatusCode::CREATED, [(LOCATION, "/v1/workspace")], Json(workspace.shown())))
+    Ok((StatusCode::CREATED, [(LOCATION, "/v1/workspace")], Json(workspace.shown(pod.icon()))))
 }
 
 pub(super) async fn read(State(pod): State<Arc<Pod>>) -> Json<Shown> {
-    Json(current(&pod).shown())
+    Json(current(&pod).shown(pod.icon()))
 }
 
 pub(super) async fn name(State(pod): State<Arc<Pod>>) -> Json<String> {
@@ -49,6 +52,62 @@ pub(super) async fn name(State(pod): State<Arc<Pod>>) -> Json<String> {
 
 pub(super) async fn accent_color(State(pod): State<Arc<Pod>>) -> Json<Option<String>> {
     Json(current(&pod).accent_color)
+}
+
+pub(super) async fn change(
+    State(pod): State<Arc<Pod>>,
+    _: Admin,
+    body::Json(change): body::Json<Change>,
+) -> Result<Json<Shown>, Problem> {
+    let changed = changed(&pod, change).await?;
+    Ok(Json(changed.shown(pod.icon())))
+}
+
+pub(super) async fn set_name(
+    State(pod): State<Arc<Pod>>,
+    _: Admin,
+    body::Text(name): body::Text,
+) -> Result<Json<String>, Problem> {
+    let change = Change { name: Some(name), ..Change::default() };
+    Ok(Json(changed(&pod, change).await?.name))
+}
+
+pub(super) async fn set_accent_color(
+    State(pod): State<Arc<Pod>>,
+    _: Admin,
+    body::Json(color): body::Json<Option<String>>,
+) -> Result<Json<Option<String>>, Problem> {
+    let change = Change { accent_color: Some(color), ..Change::default() };
+    Ok(Json(changed(&pod, change).await?.accent_color))
+}
+
+/// Its bytes, or JSON for those who say that they take it.
+pub(super) async fn icon(State(pod): State<Arc<Pod>>, headers: HeaderMap) -> Response {
+    let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let mut kinds = accepted.split(',').filter_map(|kind| kind.split(';').next());
+    match pod.icon() {
+        icon if kinds.any(|kind| kind.trim() == "application/json") => Json(icon).into_response(),
+        Some(Picture { bytes, kind }) => {
+            ([(CONTENT_TYPE, kind), (X_CONTENT_TYPE_OPTIONS, "nosniff")], bytes).into_response()
+        }
+        None => StatusCode::NO_CONTENT.into_response(),
+    }
+}
+
+pub(super) async fn set_icon(
+    State(pod): State<Arc<Pod>>,
+    _: Admin,
+    icon: Picture,
+) -> Result<StatusCode, Problem> {
+    pod.set_icon(icon).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn changed(pod: &Pod, change: Change) -> Result<Workspace, Problem> {
+    let _setup = pod.setup.lock().await;
+    let workspace = current(pod).after(change)?;
+    pod.set_workspace(workspace.clone()).await?;
+    Ok(workspace)
 }
 
 fn current(pod: &Pod) -> Workspace {

@@ -8,7 +8,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::Error;
 
 /// Each brings the database from the version that is its place in this list to the next one.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 3] = [
+    "
     CREATE TABLE token (
         digest BLOB PRIMARY KEY CHECK (length(digest) = 32), -- SHA-256: the token itself is nowhere
         jid TEXT NOT NULL,
@@ -24,7 +25,20 @@ const STEPS: [&str; 1] = ["
         localpart TEXT PRIMARY KEY,
         nickname TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE setting (
+        key TEXT PRIMARY KEY, -- as in the API's server configuration
+        value TEXT NOT NULL -- JSON
+    ) STRICT, WITHOUT ROWID;
+",
+    "
+    CREATE TABLE icon (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        picture BLOB NOT NULL -- PNG, JPEG or GIF
+    ) STRICT;
+",
+];
 
 /// A committed write survives a power cut (`FULL`), readers such as a backup don't hold it up (WAL).
 /// The cache's bound is in KiB.

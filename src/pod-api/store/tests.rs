@@ -17,6 +17,11 @@ async fn fill(store: &Store) {
         .unwrap();
     store.keep_nickname("bob".into(), Some("Bob".into())).await.unwrap();
     store.keep_nickname("bob".into(), None).await.unwrap();
+    let settings = [("tls_profile", Some("\"old\"".into())), ("federation_enabled", None)];
+    store.keep_settings(settings.to_vec()).await.unwrap();
+    for bytes in [&b"old"[..], b"GIF89a"] {
+        store.keep_icon(Bytes::from_static(bytes)).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -34,6 +39,8 @@ async fn what_was_written_is_there_after_a_restart() {
         tokens: vec![(Digest([2; 32]), token("c@d"))],
         workspace: Some(workspace),
         nicknames: vec![("alice".into(), "Alice'); DROP TABLE token; --".into())],
+        settings: vec![("tls_profile".into(), "\"old\"".into())],
+        icon: Some(b"GIF89a".into()),
     };
     assert_eq!(kept, expected);
     store.forget_tokens(vec![Digest([2; 32])]).await.unwrap();
@@ -83,7 +90,7 @@ fn what_cannot_be_used_is_told() {
     let connection = Connection::open(folder.path().join(FILE)).unwrap();
     connection.execute_batch("PRAGMA user_version = 7; CREATE TABLE later (a)").unwrap();
     let newer = Store::open(folder.path()).unwrap_err();
-    assert!(newer.to_string().contains("newer version (schema 7, known is 1)"), "{newer}");
+    assert!(newer.to_string().contains("newer version (schema 7, known is 3)"), "{newer}");
 }
 
 #[tokio::test]
@@ -93,4 +100,20 @@ async fn a_write_that_fails_is_an_error() {
     let failed = store.write(|to| to.execute("INSERT INTO nowhere VALUES (1)", []).map(drop)).await;
     assert!(failed.unwrap_err().to_string().starts_with("cannot write "));
     store.keep_nickname("a".into(), Some("A".into())).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_of_the_first_version_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(folder.path()).unwrap();
+    fill(&store).await;
+    drop(store);
+    let connection = Connection::open(folder.path().join(FILE)).unwrap();
+    connection
+        .execute_batch("DROP TABLE setting; DROP TABLE icon; PRAGMA user_version = 1")
+        .unwrap();
+    drop(connection);
+    let (store, kept) = Store::open(folder.path()).unwrap();
+    assert_eq!((kept.tokens.len(), kept.settings.len()), (1, 0));
+    store.keep_settings(vec![("tls_profile", Some("\"old\"".into()))]).await.unwrap();
 }

@@ -1,0 +1,91 @@
+//! What DNS must say of the Pod, and whether the world can reach it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::auth::Admin;
+use crate::duration::Span;
+use crate::network::Setup;
+use crate::network::checks::{Check, Group};
+use crate::page::Query;
+use crate::pod::Pod;
+use crate::problem::Problem;
+use crate::sse;
+
+/// How long a client may want a failed check to rest, in seconds.
+const INTERVALS: std::ops::RangeInclusive<u64> = 1..=60;
+
+pub(super) async fn records(State(pod): State<Arc<Pod>>, _: Admin) -> Json<Value> {
+    Json(json!({ "steps": Setup::of(&pod.config, &pod.server_config()).steps() }))
+}
+
+pub(super) async fn all(
+    State(pod): State<Arc<Pod>>,
+    _: Admin,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    answer(&pod, &[Group::Dns, Group::Ports, Group::Ip], query, &headers).await
+}
+
+pub(super) async fn dns(
+    State(pod): State<Arc<Pod>>,
+    _: Admin,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    answer(&pod, &[Group::Dns], query, &headers).await
+}
+
+pub(super) async fn ip(
+    State(pod): State<Arc<Pod>>,
+    _: Admin,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    answer(&pod, &[Group::Ip], query, &headers).await
+}
+
+pub(super) async fn ports(
+    State(pod): State<Arc<Pod>>,
+    _: Admin,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    answer(&pod, &[Group::Ports], query, &headers).await
+}
+
+/// Once, as a list; or, where events are wanted, until all is well.
+async fn answer(
+    pod: &Pod,
+    groups: &[Group],
+    query: Option<String>,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let interval = interval(&Query::new(query.as_deref()))?;
+    let setup = Setup::of(&pod.config, &pod.server_config());
+    let checks = groups.iter().flat_map(|group| setup.checks(*group)).collect();
+    let outside = pod.outside.clone();
+    if !sse::is_wanted(headers) {
+        return Ok(Json(Check::all_once(checks, &outside).await).into_response());
+    }
+    let times = &pod.config.network_checks;
+    let (interval, limit) = (interval.unwrap_or(times.retry_interval), times.timeout);
+    Ok(sse::answer(|events| async move {
+        Check::all_until_good(checks, &outside, interval, limit, events).await;
+    }))
+}
+
+fn interval(query: &Query) -> Result<Option<Duration>, Problem> {
+    let Some(text) = query.get(&["interval"]) else { return Ok(None) };
+    let span = Span::try_from(text.to_owned()).ok();
+    let span = span.filter(|span| INTERVALS.contains(&span.0.as_secs()));
+    let bad = || Problem::bad_request("The interval must be a duration from PT1S to PT1M.");
+    span.map(|span| Some(span.0)).ok_or_else(bad)
+}
