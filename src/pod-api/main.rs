@@ -16,6 +16,7 @@ mod jid;
 mod log;
 mod member;
 mod network;
+mod openapi;
 mod page;
 mod picture;
 mod pod;
