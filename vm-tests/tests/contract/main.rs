@@ -15,6 +15,7 @@
 
 mod config;
 
+mod document;
 mod load;
 mod members;
 mod network;
