@@ -81,6 +81,7 @@ fn all() -> OpenApiRouter<Arc<Pod>> {
         .routes(routes!(members::one, member::delete))
         .routes(routes!(member::set_role))
         .routes(routes!(member::set_nickname))
+        .routes(routes!(member::set_avatar))
         .routes(routes!(members::enrich))
         .merge(config::routes())
 }

@@ -7,6 +7,7 @@ mod members;
 mod network;
 mod outside;
 mod pages;
+mod profiles;
 pub mod server;
 mod settings;
 mod setup;
