@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use vm_tests::host::{ADMIN, DOMAIN, PASSWORD, Pod, each, jid, wait_for};
-use vm_tests::server::{Answer, Asked};
+use vm_tests::server::{Answer, Asked, base64};
+
+use crate::workspace::{DATA, METADATA, PNG, VCARD, items};
 
 const COUNT: &str = "pagination-item-count";
 
@@ -315,5 +317,40 @@ fn members_see_each_other_without_a_request() {
         wait_for("the end of Bob in her roster", || {
             (!alice.roster().contains("bob@example.org")).then_some(())
         });
+    });
+}
+
+#[test]
+fn chat_clients_and_the_api_see_the_same_profile() {
+    each(|pod| {
+        let admin = pod.make_admin();
+        let bob = pod.make_member("bob");
+        let mut alice = pod.session(ADMIN);
+        let named = pod.put("/v1/members/bob@example.org/nickname", &bob, json!("Bób \"]]\""));
+        assert_eq!(named.status, 204);
+        let asked = Asked::new("PUT", "/api/v1/members/bob@example.org/avatar", base64(PNG));
+        let picture = |token: &str| asked.clone().with("Content-Type: text/plain").bearer(token);
+        assert_eq!(pod.ask(&picture(&admin)).error(), "forbidden");
+        let taken = pod.ask(&picture(&bob));
+        assert_eq!((taken.status, &taken.body), (204, &json!("")));
+        for (node, text) in [(VCARD, "Bób \"]]\""), (METADATA, "image/png"), (DATA, &base64(PNG))]
+        {
+            let xml = alice.iq("get", "bob@example.org", &items(node)).unwrap();
+            assert!(xml.replace("&quot;", "\"").contains(text), "{node}: {xml}");
+        }
+        let shown = pod.get("/v1/members/bob@example.org", &admin).body;
+        assert_eq!(shown["nickname"], "Bób \"]]\"");
+        assert_eq!(shown["avatar"], json!({"base64": base64(PNG), "type": "image/png"}));
+        // The other way round: what a client publishes, the API shows.
+        let nick = "<pubsub xmlns='http://jabber.org/protocol/pubsub'>\
+            <publish node='http://jabber.org/protocol/nick'><item id='current'>\
+            <nick xmlns='http://jabber.org/protocol/nick'>Al of the client</nick>\
+            </item></publish></pubsub>";
+        alice.iq("set", "", nick).unwrap();
+        wait_for("her nickname", || {
+            let alice = pod.get("/v1/members/alice@example.org", &admin);
+            (alice.body["nickname"] == "Al of the client").then_some(())
+        });
+        assert_eq!(pod.get("/v1/members?q=client", &admin).header(COUNT), Some("1"));
     });
 }

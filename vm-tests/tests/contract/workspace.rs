@@ -1,14 +1,24 @@
 //! The workspace, as an admin changes it.
 
 use serde_json::{Value, json};
-use vm_tests::host::{Pod, each};
+use vm_tests::host::{ADMIN, Pod, each, wait_for};
 use vm_tests::server::{Answer, Asked, base64};
 
 /// The least of a picture of each kind: its first bytes tell which one it is.
-const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
+pub const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
 const JPEG: &[u8] = b"\xff\xd8\xff\xe0\0\x10JFIF\0";
 const GIF: &[u8] = b"GIF89a\x01\0\x01\0";
 const WEBP: &[u8] = b"RIFF\x0c\0\0\0WEBPVP8 ";
+
+/// Where profiles and pictures are.
+pub const VCARD: &str = "urn:xmpp:vcard4";
+pub const METADATA: &str = "urn:xmpp:avatar:metadata";
+pub const DATA: &str = "urn:xmpp:avatar:data";
+
+/// Asks for what is published there.
+pub fn items(node: &str) -> String {
+    format!("<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='{node}'/></pubsub>")
+}
 
 fn upload(pod: &Pod, token: &str, kind: &str, body: &str) -> Answer {
     let asked = Asked::new("PUT", "/api/v1/workspace/icon", body);
@@ -73,6 +83,40 @@ fn c16_an_icon_is_a_png_a_jpeg_or_a_gif() {
         let shown = pod.get("/v1/workspace", "").body;
         assert_eq!(shown["icon"]["type"], "image/gif", "what was right is still there");
         assert_eq!(upload(&pod, "", "text/plain", &base64(PNG)).status, 401);
+    });
+}
+
+#[test]
+fn chat_clients_see_the_workspace() {
+    const WORKSPACE: &str = "prose-workspace@example.org";
+    each(|pod| {
+        let admin = pod.make_admin();
+        let mut alice = pod.session(ADMIN);
+        let mut shows = |node: &str, texts: &[&str]| {
+            wait_for(&format!("{texts:?} in {node}"), || {
+                let xml = alice.iq("get", WORKSPACE, &items(node)).unwrap_or_default();
+                texts.iter().all(|text| xml.contains(text)).then_some(())
+            });
+        };
+        shows(VCARD, &["Acme", "application", "https://admin.prose.example.org"]);
+        let wish = json!({"name": "]]> & Söhne", "accent_color": "#00ff00"});
+        assert_eq!(pod.send("PATCH", "/v1/workspace", &admin, wish).status, 200);
+        shows(VCARD, &["]]&gt; &amp; Söhne", "#00ff00"]);
+        assert_eq!(upload(&pod, &admin, "text/plain", &base64(PNG)).status, 204);
+        shows(METADATA, &["image/png"]);
+        shows(DATA, &[&base64(PNG)]);
+        // What a Server has lost of it comes back, and it is nobody: not listed, not to be changed.
+        pod.restart_server();
+        pod.wait_until_healthy();
+        let members = pod.get("/v1/members", &admin);
+        assert_eq!(members.header("pagination-item-count"), Some("1"));
+        let whom = format!("/v1/members/{WORKSPACE}");
+        assert_eq!(pod.get(&whom, &admin).status, 404);
+        assert_eq!(pod.delete(&whom, &admin).status, 404);
+        let mut alice = pod.session(ADMIN);
+        let roster = alice.roster();
+        assert!(roster.contains(WORKSPACE), "{roster}");
+        assert!(alice.iq("get", WORKSPACE, &items(DATA)).unwrap().contains(&base64(PNG)));
     });
 }
 
