@@ -8,9 +8,13 @@ use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::Deserializer;
+use serde::de::{DeserializeOwned, Error as _, Unexpected, Visitor};
 use serde_json::Value;
 use tokio::time::timeout;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::problem::Problem;
 
@@ -23,6 +27,16 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// without quotes.
 #[derive(Debug)]
 pub struct Text(pub String);
+
+impl PartialSchema for Text {
+    fn schema() -> RefOr<Schema> {
+        let types = [Type::String, Type::Number, Type::Boolean];
+        let text = ObjectBuilder::new().schema_type(SchemaType::from_iter(types));
+        text.description(Some("A number or a boolean is taken as it is written.")).into()
+    }
+}
+
+impl ToSchema for Text {}
 
 /// A body of JSON. Keys that aren't known are ignored.
 #[derive(Debug)]
@@ -72,8 +86,57 @@ pub async fn read(body: Body, longest: usize) -> Result<Vec<u8>, Problem> {
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let value: Value = serde_json::from_slice(body)
         .map_err(|error| Problem::malformed(format!("The body is no JSON: {error}.")))?;
-    T::deserialize(value)
+    T::deserialize(Strict(value))
         .map_err(|error| Problem::invalid(format!("The body is not right: {error}.")))
+}
+
+/// A value of which a struct is only made if it is an object: serde takes an array for one, too.
+struct Strict(Value);
+
+impl<'de> Deserializer<'de> for Strict {
+    type Error = serde_json::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        self.0.deserialize_any(visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        if self.0.is_array() {
+            return Err(Self::Error::invalid_type(Unexpected::Seq, &"an object"));
+        }
+        self.0.deserialize_struct(name, fields, visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        self.0.deserialize_option(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        self.0.deserialize_enum(name, variants, visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        unit_struct seq tuple tuple_struct map identifier ignored_any
+    }
 }
 
 fn text(body: &[u8]) -> Result<String, Problem> {
@@ -111,6 +174,7 @@ mod tests {
             ("{}", Some(422)),
             (r#"{"name":1}"#, Some(422)),
             ("null", Some(422)),
+            ("[\"a\"]", Some(422)),
         ] {
             let problem = parse::<Wish>(body.as_bytes()).err().map(|problem| problem.status);
             let status = status.map(|status| StatusCode::from_u16(status).unwrap());

@@ -77,7 +77,22 @@ pub fn complete(document: &OpenApi) -> Value {
             }
         }
     }
+    loosen(&mut document);
     document
+}
+
+/// Of alternatives, more than one may fit: what has all keys has those of the shorter one, too.
+fn loosen(schema: &mut Value) {
+    match schema {
+        Value::Object(keys) => {
+            if let Some(alternatives) = keys.remove("oneOf") {
+                keys.insert("anyOf".into(), alternatives);
+            }
+            keys.values_mut().for_each(loosen);
+        }
+        Value::Array(items) => items.iter_mut().for_each(loosen),
+        _ => (),
+    }
 }
 
 /// `put_v1_members_jid_role`

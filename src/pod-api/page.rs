@@ -42,9 +42,11 @@ impl Query {
 
     /// `page_number` and `page_size`.
     pub fn page(&self) -> Result<Page, Problem> {
-        let number = |name: &str, default: usize| match self.get(&[name]).map(str::parse) {
+        // What isn't a number for everybody is none: JSON's of 64 bits have a sign.
+        let whole = |text: &str| text.parse::<i64>().ok().and_then(|it| usize::try_from(it).ok());
+        let number = |name: &str, default: usize| match self.get(&[name]).map(whole) {
             None => Ok(default),
-            Some(Ok(number @ 1..)) => Ok(number),
+            Some(Some(number @ 1..)) => Ok(number),
             Some(_) => Err(Problem::malformed(format!("{name} must be a number from 1 on."))),
         };
         Ok(Page { number: number("page_number", 1)?, size: number("page_size", SIZE)? })
@@ -130,6 +132,7 @@ mod tests {
             ("page_size=0", None),
             ("page_number=-1", None),
             ("page_number=", None),
+            ("page_number=9223372036854775808", None),
             ("page_number=99999999999999999999", None),
         ] {
             assert_eq!(page(query), expected, "{query}");

@@ -1,6 +1,7 @@
 //! A real XMPP client, by others: slixmpp, driven by `clients/xmpp.py`.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -62,9 +63,8 @@ impl Login<'_> {
     }
 
     fn try_run(&self, server: SocketAddr) -> Result<Session> {
-        let python = env::var_os("STELE_PYTHON").unwrap_or_else(|| PYTHON.into());
         // The client's own time limit comes first, and says how far it got.
-        let mut command = scratch::bounded(python, 2 * WITHIN);
+        let mut command = scratch::bounded(python(), 2 * WITHIN);
         command.arg(scratch::workspace().join("vm-tests/clients/xmpp.py"));
         command.args(["--host", &server.ip().to_string(), "--port", &server.port().to_string()]);
         command.args(["--jid", self.jid, "--password", self.password]);
@@ -79,6 +79,11 @@ impl Login<'_> {
         serde_json::from_slice(&output.stdout)
             .with_context(|| format!("the XMPP client gave no answer: {}{hint}", said.trim_end()))
     }
+}
+
+/// The Python that has slixmpp.
+pub fn python() -> OsString {
+    env::var_os("STELE_PYTHON").unwrap_or_else(|| PYTHON.into())
 }
 
 /// The certificate that the layer `test-certificate` shows on the console, as a file in the VM's folder.

@@ -32,6 +32,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The value of a header, whatever the case of its name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut fields = self.head.lines().filter_map(|line| line.split_once(':'));
+        fields.find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
     /// The word of an error; empty if there is none.
     pub fn error(&self) -> &str {
         self.body["error"].as_str().unwrap_or_default()
@@ -71,6 +77,11 @@ impl Asked {
         self.with(&format!("Authorization: Basic {credentials}"))
     }
 
+    /// As the owner of this token.
+    pub fn bearer(self, token: &str) -> Asked {
+        self.with(&format!("Authorization: Bearer {token}"))
+    }
+
     /// With one more header.
     pub fn with(mut self, header: &str) -> Asked {
         self.head.push_str(header);
@@ -92,15 +103,58 @@ impl Asked {
 }
 
 fn parse(bytes: &[u8]) -> Result<Answer> {
-    let text = String::from_utf8(bytes.to_owned()).context("the answer isn't UTF-8")?;
-    let (head, body) = text.split_once("\r\n\r\n").context("the answer has no end of headers")?;
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+    let end = end.context("the answer has no end of headers")?;
+    let head = String::from_utf8(bytes[..end].to_owned()).context("its head isn't UTF-8")?;
     let status = head.split(' ').nth(1).context("the answer has no status")?;
     let status = status.parse().context("the answer's status is no number")?;
-    let body = serde_json::from_str(body).unwrap_or_else(|_| Value::from(body));
-    Ok(Answer { status, head: head.to_owned(), body })
+    let mut answer = Answer { status, head, body: Value::Null };
+    let mut body = bytes[end + 4..].to_owned();
+    if answer.header("transfer-encoding").is_some_and(|coding| coding == "chunked") {
+        body = joined(&body);
+    }
+    let text = String::from_utf8_lossy(&body);
+    answer.body = serde_json::from_str(&text).unwrap_or_else(|_| Value::from(text));
+    Ok(answer)
+}
+
+/// Chunks, each after its length, put together: as many as came whole.
+fn joined(mut chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(end) = chunks.windows(2).position(|two| two == b"\r\n") {
+        let length = std::str::from_utf8(&chunks[..end]).unwrap_or_default();
+        let length = usize::from_str_radix(length, 16).unwrap_or_default();
+        let Some(chunk) = chunks.get(end + 2..end + 2 + length) else { break };
+        body.extend_from_slice(chunk);
+        chunks = chunks.get(end + 2 + length + 2..).unwrap_or_default();
+    }
+    body
 }
 
 /// Base 64, with padding.
 pub fn base64(bytes: &[u8]) -> String {
     BASE64_STANDARD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_however_its_body_is_framed() {
+        let plain = parse(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+        assert_eq!((plain.status, plain.header("CONTENT-length")), (200, Some("2")));
+        for (chunks, body) in [
+            (&b"3\r\n[1,\r\n2\r\n2]\r\n0\r\n\r\n"[..], serde_json::json!([1, 2])),
+            (b"3\r\nabc\r\n5\r\nbro", Value::from("abc")),
+            (b"0\r\n\r\n", Value::from("")),
+            (b"", Value::from("")),
+        ] {
+            let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            assert_eq!(parse(&[head, chunks].concat()).unwrap().body, body);
+        }
+        for torn in ["", "HTTP/1.1 200 OK\r\n", "x\r\n\r\n", "HTTP/1.1 x OK\r\n\r\n"] {
+            assert!(parse(torn.as_bytes()).is_err(), "{torn}");
+        }
+    }
 }

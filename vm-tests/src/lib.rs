@@ -15,7 +15,9 @@
 //! | `STELE_PROGRAMS` | the guest programs of this checkout |
 //! | `STELE_RECIPES` | `recipes` of this checkout: with the locks, and layers beside it |
 //! | `STELE_LONG` | states of a disk are sampled for minutes; set to anything: for an hour |
-//! | `STELE_PYTHON` | Debian's Python, which needs `python3-slixmpp` |
+//! | `STELE_PYTHON` | Debian's Python, which needs `python3-slixmpp`; the contract needs `schemathesis` |
+//!
+//! What is between programs needs no machine: [`server`] is a Server on this host, [`host`] a whole Pod.
 //!
 //! There is one way to wait, [`watch::Watch::wait`]: it names what it waits for, and ends at once
 //! when that cannot come any more. Stories are in `tests/stories/`; what fails leaves a folder below
@@ -26,6 +28,7 @@ pub mod console;
 pub mod cuts;
 pub mod data;
 pub mod disk;
+pub mod host;
 pub mod http;
 pub mod images;
 pub mod initrd;
@@ -39,6 +42,7 @@ pub mod qmp;
 pub mod reads;
 pub mod scratch;
 pub mod server;
+pub mod session;
 pub mod table;
 pub mod uki;
 pub mod vm;

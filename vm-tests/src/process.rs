@@ -14,10 +14,23 @@ pub fn cpu_time(pid: u32) -> Option<Duration> {
     Some(Duration::from_millis(ticks.sum::<u64>() * 1000 / TICKS_PER_SECOND))
 }
 
+/// The resident set of a process, in KiB.
+pub fn resident_kib(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    resident.trim().strip_suffix(" kB")?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Instant;
+
+    #[test]
+    fn a_process_is_somewhere() {
+        assert!(resident_kib(std::process::id()).unwrap() > 100);
+        assert_eq!(resident_kib(u32::MAX), None);
+    }
 
     #[test]
     fn the_cpu_time_of_a_process_grows() {

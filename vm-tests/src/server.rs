@@ -167,7 +167,8 @@ impl Server {
         (Ipv4Addr::LOCALHOST, self.place.c2s_port).into()
     }
 
-    fn stop(&mut self) {
+    /// Kills it.
+    pub fn stop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

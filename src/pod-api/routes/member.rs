@@ -120,7 +120,7 @@ pub(super) async fn delete(
 #[utoipa::path(
     put, path = "/v1/members/{jid}/nickname", tag = "Members",
     params(("jid" = String, Path, description = "The member's address, such as alice@example.org.")),
-    request_body(content = String, content_type = "application/json", description = "1 to 48 bytes, without control characters."),
+    request_body(content = body::Text, content_type = "application/json", description = "1 to 48 bytes, without control characters."),
     responses(
         (status = 204, description = "Taken."),
         (status = 403, description = "`forbidden`: it is somebody else's."),

@@ -110,7 +110,7 @@ pub(super) async fn change(
 /// Name the workspace.
 #[utoipa::path(
     put, path = "/v1/workspace/name", tag = "Workspace",
-    request_body(content = String, content_type = "application/json", description = "1 to 48 characters."),
+    request_body(content = body::Text, content_type = "application/json", description = "1 to 48 characters."),
     responses((status = 200, description = "Its name.", body = String, content_type = "application/json")),
     security(("admin" = []))
 )]

@@ -1,19 +1,24 @@
-//! `measure`: how long a boot and a build take, how large the image is, how much memory it needs.
+//! `measure`: how long a boot and a build take, how large the image is, how much memory it needs, how
+//! fast the API answers.
 //!
 //! ```text
 //! cargo run --release -p vm-tests --bin measure -- --json measured.json
+//! cargo run --release -p vm-tests --bin measure -- --only api        # without a machine
 //! ```
 //!
 //! Everything is repeated, and the median told. On a busy host compare CPU seconds, not wall time.
 
+mod api;
 mod boot;
 mod build;
+mod hello;
 mod image;
 mod memory;
 mod table;
 
+use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::{Context, Result};
@@ -48,6 +53,7 @@ enum Part {
     Build,
     Boot,
     Memory,
+    Api,
 }
 
 /// All figures.
@@ -63,6 +69,7 @@ pub struct Figures {
     boot: Vec<boot::Boot>,
     memory: Vec<memory::Use>,
     smallest_memory_mib: Option<u32>,
+    api: Option<api::Api>,
 }
 
 /// What something took: time on the clock, and of processors.
@@ -98,12 +105,15 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn main() -> Result<()> {
+    let mut arguments = env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == hello::WORD) {
+        return hello::serve(Path::new(&arguments.next().context("no socket")?));
+    }
     let options = Options::parse();
     let wants = |part| options.only.is_empty() || options.only.contains(&part);
     let runs = options.runs.max(1);
     let host_load = load();
     let tools = Tools::find()?;
-    let image = Image::release();
     let mut figures = Figures {
         runs,
         host_load,
@@ -113,18 +123,22 @@ fn main() -> Result<()> {
         boot: vec![],
         memory: vec![],
         smallest_memory_mib: None,
+        api: None,
     };
     if wants(Part::Image) {
-        figures.image = Some(image::measure(&image)?);
+        figures.image = Some(image::measure(&Image::release())?);
     }
     if wants(Part::Build) {
         figures.build = Some(build::measure(tools, runs, options.cold)?);
     }
     if wants(Part::Boot) {
-        figures.boot = boot::measure(&image, runs);
+        figures.boot = boot::measure(&Image::release(), runs);
     }
     if wants(Part::Memory) {
         figures.memory = memory::measure();
+    }
+    if wants(Part::Api) {
+        figures.api = Some(api::measure(runs)?);
     }
     if options.smallest {
         figures.smallest_memory_mib = memory::smallest();

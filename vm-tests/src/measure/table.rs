@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use crate::Figures;
+use crate::api::Load;
 
-/// A row: what, how much, and the most that it may be.
+/// A row: what, how much, and what it may be.
 #[derive(Clone)]
 struct Row {
     what: String,
@@ -26,9 +27,14 @@ fn bounded(row: Row, value: f64, most: f64, text: &'static str) -> Row {
     Row { goal: Some(Goal { text, is_met: value <= most }), ..row }
 }
 
+fn at_least(row: Row, value: f64, least: f64, text: &'static str) -> Row {
+    Row { goal: Some(Goal { text, is_met: value >= least }), ..row }
+}
+
 /// All figures.
 pub fn of(figures: &Figures) -> String {
-    let rows = [image(figures), builds(figures), boots(figures), memory(figures)].concat();
+    let rows = [image(figures), builds(figures), boots(figures), memory(figures), api(figures)];
+    let rows = rows.concat();
     let width = rows.iter().map(|row| row.what.chars().count()).max().unwrap_or_default();
     let mut table = format!(
         "medians of {} runs; {} processors, load at the start {}\n",
@@ -124,6 +130,38 @@ fn memory(figures: &Figures) -> Vec<Row> {
         .smallest_memory_mib
         .map(|least| row("smallest memory that it serves with", format!("{least} MiB")));
     rows.chain(smallest).collect()
+}
+
+fn api(figures: &Figures) -> Vec<Row> {
+    let Some(api) = &figures.api else { return vec![] };
+    let mib = |kib: u64| format!("{:.1} MiB", kib as f64 / 1024.0);
+    let rate = |what: &str, load: &Load| {
+        let cpu = format!("{:.0} /s ({:.0} CPU-µs)", load.per_second, load.cpu_us);
+        row(format!("API, {what}"), cpu)
+    };
+    let late = |what: &str, load: &Load| {
+        let ms = format!("{:.2} / {:.2} ms", load.p50_ms, load.p99_ms);
+        row(format!("API, {what}: p50 / p99"), ms)
+    };
+    let (members, version, hello) = (&api.members, &api.version, &api.hello);
+    let share = hello.per_second / version.per_second;
+    let api_mb = api.api_kib as f64 * 1024.0 / 1e6;
+    vec![
+        at_least(rate("40 members", members), members.per_second, 5000.0, "≥ 5000 /s"),
+        bounded(late("40 members", members), members.p99_ms, 10.0, "≤ 10 ms"),
+        rate("bare hyper", hello),
+        bounded(rate("version", version), share, 2.0, "≥ bare hyper / 2"),
+        rate("version, by the front", &api.version_by_front),
+        late("version, by the front", &api.version_by_front),
+        bounded(row("resident, pod-api, after it", mib(api.api_kib)), api_mb, 20.0, "≤ 20 MB"),
+        row("resident, front, after it", mib(api.front_kib)),
+        bounded(
+            row("API, start to first answer", format!("{:.0} ms", api.first_answer_ms)),
+            api.first_answer_ms,
+            100.0,
+            "≤ 100 ms",
+        ),
+    ]
 }
 
 fn took(took: crate::Took) -> String {

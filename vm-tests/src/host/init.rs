@@ -1,0 +1,268 @@
+//! A stand-in for `stele-init`, in the small: its control socket, the secrets that it leaves for the
+//! Pod API, and what becomes of settings. As PID 1 it accepts first, and does it afterwards, in order.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use appliance::control::{
+    GateState, LONGEST, Machine, Phase, Refusal, Reply, Request, ServiceState, Verb,
+};
+use appliance::secret::Secret;
+use appliance::settings::{Settings, bootstrap};
+use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
+use nix::sys::socket::{
+    AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, bind, listen, recv,
+    send, setsockopt, shutdown, socket,
+};
+use nix::sys::time::TimeVal;
+
+use crate::server::Server;
+
+/// How long a caller may think, in seconds.
+const SILENT_FOR: i64 = 2;
+
+/// The Server, of whoever needs it at the moment.
+pub type Shared = Arc<Mutex<Server>>;
+
+/// Whoever panicked while holding it left it as it is.
+pub fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// It answers until it is dropped.
+#[derive(Debug)]
+pub struct Init {
+    state: Arc<Mutex<State>>,
+    listener: UnixListener,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+/// What it knows.
+#[derive(Debug)]
+struct State {
+    started: Instant,
+    credentials: PathBuf,
+    bootstrap: String,
+    pending: Option<Secret>,
+    current: Option<Secret>,
+    /// What was submitted, in order.
+    settings: Vec<Settings>,
+}
+
+/// What is done after it was accepted.
+enum Work {
+    Prove,
+    Configure(Box<Settings>),
+}
+
+impl Init {
+    /// Begins with the gate shut. The Pod API finds its secrets in `credentials`.
+    pub fn start(
+        socket: &Path,
+        credentials: &Path,
+        bootstrap: &str,
+        server: Shared,
+    ) -> Result<Init> {
+        let state = State {
+            started: Instant::now(),
+            credentials: credentials.to_owned(),
+            bootstrap: bootstrap.to_owned(),
+            pending: None,
+            current: None,
+            settings: vec![],
+        };
+        state.leave_secrets().context("cannot leave secrets")?;
+        let state = Arc::new(Mutex::new(state));
+        let listener = open(socket).context("cannot listen as stele-init")?;
+        let (orders, todo) = channel();
+        let (door, known) = (listener.try_clone()?, state.clone());
+        let doorman = thread::spawn(move || answer_all(&door, &known, &orders));
+        let known = state.clone();
+        let worker = thread::spawn(move || work(&todo, &known, &server));
+        Ok(Init { state, listener, threads: vec![doorman, worker] })
+    }
+
+    /// Has the Server been proved to take the new secret?
+    pub fn is_open(&self) -> bool {
+        lock(&self.state).current.is_some()
+    }
+
+    /// How often settings were submitted.
+    pub fn submissions(&self) -> usize {
+        lock(&self.state).settings.len()
+    }
+
+    /// What a Server that starts now takes: a function of the gate.
+    pub fn secret_of_a_new_server(&self) -> String {
+        let state = lock(&self.state);
+        let current = state.current.as_ref().map(|secret| secret.reveal().to_owned());
+        current.unwrap_or_else(|| state.bootstrap.clone())
+    }
+
+    /// The machine has been off: all secrets are gone, and there is a new one to begin with.
+    pub fn begin_anew(&self, bootstrap: &str) -> Result<()> {
+        let mut state = lock(&self.state);
+        (state.pending, state.current) = (None, None);
+        state.bootstrap = bootstrap.to_owned();
+        state.leave_secrets().context("cannot leave secrets")
+    }
+}
+
+impl Drop for Init {
+    fn drop(&mut self) {
+        // It wakes the one who waits for callers; the other ends when nobody orders any more.
+        let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl State {
+    fn leave_secrets(&self) -> io::Result<()> {
+        let leave = |name: &str, secret: Option<&str>| {
+            let path = self.credentials.join(name);
+            match secret {
+                Some(secret) => fs::write(path, secret),
+                None if path.exists() => fs::remove_file(path),
+                None => Ok(()),
+            }
+        };
+        leave("bootstrap", Some(&self.bootstrap))?;
+        leave("pending", self.pending.as_ref().map(Secret::reveal))?;
+        leave("current", self.current.as_ref().map(Secret::reveal))
+    }
+
+    fn machine(&self) -> Machine {
+        let open = self.current.is_some();
+        let service = |name: &str| ServiceState {
+            name: name.to_owned(),
+            state: "ready".into(),
+            restarts: 0,
+            pid: None,
+            memory: None,
+            resident: None,
+        };
+        Machine {
+            name: "prose-pod".into(),
+            version: "1.0.0".into(),
+            uptime: self.started.elapsed().as_secs(),
+            phase: if open { Phase::Running } else { Phase::Starting },
+            services: ["prosody", "pod-api", "front"].map(service).into(),
+            gate: Some(GateState { open, step: "rotation".into(), why: None }),
+            ..Machine::default()
+        }
+    }
+
+    /// What a caller gets, and what is to be done then.
+    fn answer(&mut self, packet: &[u8]) -> io::Result<(Reply, Option<Work>)> {
+        let verb = match Request::from_packet(packet) {
+            Ok(request) => request.verb,
+            Err(refusal) => return Ok((Reply::Refused(refusal), None)),
+        };
+        Ok(match verb {
+            Verb::State => (Reply::State(Box::new(self.machine())), None),
+            Verb::RotationPending { secret } => {
+                self.pending = Some(secret);
+                self.leave_secrets()?;
+                (Reply::Accepted, None)
+            }
+            Verb::RotationDone => (Reply::Accepted, Some(Work::Prove)),
+            Verb::Settings(settings) => {
+                self.settings.push((*settings).clone());
+                (Reply::Accepted, Some(Work::Configure(settings)))
+            }
+            _ => (Reply::Refused(Refusal::Forbidden), None),
+        })
+    }
+}
+
+fn open(path: &Path) -> Result<UnixListener> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+    bind(listener.as_raw_fd(), &UnixAddr::new(path)?)?;
+    listen(&listener, Backlog::new(8)?)?;
+    // Of packets, though std knows only the other kind by name: accepting is the same.
+    Ok(UnixListener::from(listener))
+}
+
+fn answer_all(door: &UnixListener, state: &Mutex<State>, orders: &Sender<Work>) {
+    while let Ok((caller, _)) = door.accept() {
+        if let Err(error) = answer_one(&OwnedFd::from(caller), state, orders) {
+            eprintln!("the stand-in for stele-init cannot answer: {error:#}");
+        }
+    }
+}
+
+fn answer_one(caller: &OwnedFd, state: &Mutex<State>, orders: &Sender<Work>) -> Result<()> {
+    let within = TimeVal::new(SILENT_FOR, 0);
+    setsockopt(caller, ReceiveTimeout, &within)?;
+    setsockopt(caller, SendTimeout, &within)?;
+    let mut packet = vec![0; LONGEST];
+    let length = recv(caller.as_raw_fd(), &mut packet, MsgFlags::empty())?;
+    let (reply, work) = lock(state).answer(&packet[..length])?;
+    send(caller.as_raw_fd(), &reply.to_packet(), MsgFlags::MSG_NOSIGNAL)?;
+    if let Some(work) = work {
+        orders.send(work).context("nobody does it")?;
+    }
+    Ok(())
+}
+
+fn work(todo: &Receiver<Work>, state: &Mutex<State>, server: &Mutex<Server>) {
+    for work in todo {
+        let done = match work {
+            Work::Prove => prove(state, server),
+            Work::Configure(settings) => {
+                configure(&settings, &mut lock(server));
+                Ok(())
+            }
+        };
+        if let Err(error) = done {
+            eprintln!("the stand-in for stele-init: {error:#}");
+        }
+    }
+}
+
+/// It believes nothing: the Server itself must refuse the old secret and take the new one.
+fn prove(state: &Mutex<State>, server: &Mutex<Server>) -> Result<()> {
+    let (pending, old) = {
+        let state = lock(state);
+        let old = state.current.as_ref().map_or(state.bootstrap.as_str(), Secret::reveal);
+        (state.pending.clone(), old.to_owned())
+    };
+    let Some(new) = pending else { return Ok(()) };
+    let mut server = lock(server);
+    let status = |secret: &str| server.call_with(secret, "version", "{}").status;
+    let statuses = (status(&old), status(new.reveal()));
+    ensure!(statuses == (401, 200), "the rotation isn't proved: {statuses:?}");
+    server.secret = new.reveal().to_owned();
+    drop(server);
+    let mut state = lock(state);
+    (state.current, state.pending) = (Some(new), None);
+    state.leave_secrets().context("cannot leave secrets")
+}
+
+/// What the Server can't take over while it runs, it gets by a restart.
+fn configure(settings: &Settings, server: &mut Server) {
+    let answer = server.apply(settings);
+    if answer.body["restart"] == true {
+        let secret = server.secret.clone();
+        server.restart(&secret);
+    } else if answer.status != 200 {
+        eprintln!("the Server refuses its configuration: {answer:?}");
+    }
+}
+
+/// What the Server begins with while the gate is shut.
+pub fn shut(server: &mut Server, secret: &str) {
+    server.configure(&bootstrap(&server.place));
+    server.restart(secret);
+}
