@@ -10,6 +10,8 @@
 //! {"version":1,"verb":{"rotation_pending":{"secret":"…"}}}        → "accepted"
 //! {"version":1,"verb":"rotation_done"}                            → "accepted"
 //! {"version":1,"verb":{"settings":{"domain":"example.org"}}}      → "accepted"
+//! {"version":1,"verb":"settings_state"}                           → {"settings_state":{"step":"applied",…}}
+//! {"version":1,"verb":{"server_file":{"from":0}}}                 → {"server_file":{"text":"…","length":9}}
 //! ```
 //!
 //! What isn't granted is answered by `{"refused":…}`, a [`Refusal`], and the connection is closed.
@@ -18,6 +20,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hash::Digest;
 use crate::secret::Secret;
 use crate::settings::Settings;
 
@@ -73,6 +76,13 @@ pub enum Verb {
     /// What the Server shall be like: [`Reply::Accepted`] before that is checked. The same again
     /// changes nothing.
     Settings(Box<Settings>),
+    /// What became of the last ones: [`Reply::SettingsState`].
+    SettingsState,
+    /// The configuration that the Server runs with: [`Reply::ServerFile`].
+    ServerFile {
+        /// From this byte on.
+        from: u32,
+    },
 }
 
 /// A [`Verb`] without what it takes: what a service is granted.
@@ -93,7 +103,7 @@ pub enum VerbName {
     PowerOff,
     /// [`Verb::RotationPending`] and [`Verb::RotationDone`]
     Rotation,
-    /// [`Verb::Settings`]
+    /// [`Verb::Settings`], [`Verb::SettingsState`] and [`Verb::ServerFile`]
     Settings,
 }
 
@@ -108,7 +118,7 @@ impl Verb {
             Verb::Reboot => VerbName::Reboot,
             Verb::PowerOff => VerbName::PowerOff,
             Verb::RotationPending { .. } | Verb::RotationDone => VerbName::Rotation,
-            Verb::Settings(_) => VerbName::Settings,
+            Verb::Settings(_) | Verb::SettingsState | Verb::ServerFile { .. } => VerbName::Settings,
         }
     }
 }
@@ -124,6 +134,15 @@ pub enum Reply {
     /// To [`Verb::Logs`], each `<unix-ms> <priority> <text>`, the oldest first. Where they would be
     /// too long, the oldest are left out.
     Logs(Vec<String>),
+    /// To [`Verb::SettingsState`].
+    SettingsState(SettingsState),
+    /// To [`Verb::ServerFile`]: as much of it as goes into a packet.
+    ServerFile {
+        /// A part.
+        text: String,
+        /// The bytes of the whole.
+        length: u32,
+    },
     /// It will be done.
     Accepted,
     /// It won't.
@@ -150,6 +169,10 @@ pub enum Refusal {
     Ending,
     /// This appliance has no gate.
     NoGate,
+    /// The Server has no settings yet.
+    NoSettings,
+    /// They hold Lua, which the operator doesn't allow: see [`SettingsState::may_hold_lua`].
+    Lua,
 }
 
 /// The whole machine.
@@ -196,11 +219,35 @@ pub struct GateState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SettingsState {
-    /// Where the last [`Settings`] are that were submitted.
-    pub step: String,
+    /// Which [`Settings`] were submitted last ([`Settings::digest`]), if any were.
+    pub of: Option<Digest>,
+    /// Where they are.
+    pub step: SettingsStep,
     /// Why they aren't what the Server runs with, if they were refused: it goes on with the ones
     /// before.
     pub why: Option<String>,
+    /// Does the operator allow [`Settings::prosody_overrides_raw`]?
+    pub may_hold_lua: bool,
+}
+
+/// Where settings are between being submitted and having an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SettingsStep {
+    /// None were submitted.
+    None,
+    /// A configuration is made of them, and checked.
+    Rendering,
+    /// It waits for the gate, or for the Server.
+    Waiting,
+    /// The Server loads it, or is started anew with it.
+    Loading,
+    /// It failed to; it is tried again after a while.
+    Resting,
+    /// The Server runs with it.
+    Applied,
+    /// It won't.
+    Refused,
 }
 
 /// Memory by the kernel's count (`/proc/meminfo`), in bytes.
@@ -327,6 +374,20 @@ impl Reply {
             packet = serde_json::to_vec(&Reply::Refused(Refusal::TooLong)).unwrap_or_default();
         }
         packet
+    }
+}
+
+impl fmt::Display for SettingsStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SettingsStep::None => "none yet",
+            SettingsStep::Rendering => "being checked",
+            SettingsStep::Waiting => "waiting for the Server",
+            SettingsStep::Loading => "being loaded",
+            SettingsStep::Resting => "to be tried again",
+            SettingsStep::Applied => "applied",
+            SettingsStep::Refused => "refused",
+        })
     }
 }
 

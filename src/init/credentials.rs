@@ -23,6 +23,8 @@ const ALL: &str = "/run/stele/credentials";
 pub const FOLDER: &str = "/run/credentials";
 /// The operator's own bootstrap secret, in [`ENVIRONMENT`].
 const BOOTSTRAP: &str = "PROSE_BOOTSTRAP__PROSE_POD_API_XMPP_PASSWORD";
+/// By which the operator allows settings to hold Lua, with `true`.
+const LUA: &str = "PROSE_PROSODY_EXT__ALLOW_RAW_OVERRIDES";
 /// How names begin that are for the bootstrap, and those that are for the Pod API.
 const BOOTSTRAPS: &str = "PROSE_BOOTSTRAP__";
 const API: &str = "PROSE_";
@@ -132,6 +134,12 @@ impl Environment {
         fresh()
     }
 
+    /// May whoever administrates the Pod write Lua into the Server's configuration? It runs next to
+    /// the messages: so it is the operator who says, and PID 1 itself who reads it.
+    pub fn allows_lua(&self) -> bool {
+        self.0.get(LUA).is_some_and(|value| value == "true")
+    }
+
     /// What is meant for the Pod API, as a JSON object: not what begins the bootstrap.
     pub fn of_the_api(&self) -> Result<Vec<u8>, Failure> {
         let is_its = |name: &str| name.starts_with(API) && !name.starts_with(BOOTSTRAPS);
@@ -185,6 +193,24 @@ mod tests {
         // One that is none gives way to a random one.
         let bad = Environment::parse(&format!("{BOOTSTRAP}=\n"));
         assert_eq!(bad.bootstrap().unwrap().reveal().len(), 2 * STRENGTH);
+    }
+
+    #[test]
+    fn lua_is_allowed_by_one_word_only() {
+        for (text, expected) in [
+            ("", false),
+            ("=true\n", true),
+            ("=\"true\"\n", true),
+            ("=false\n", false),
+            ("=1\n", false),
+            ("_X=true\n", false),
+        ] {
+            assert_eq!(
+                Environment::parse(&format!("{LUA}{text}")).allows_lua(),
+                expected,
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use appliance::settings::{
-    Contact, Domain, Domains, LogLevel, Retention, Settings, TlsProfile, UNSETTLED_DOMAIN, Uri,
+    Contact, Domain, Domains, LogLevel, Overrides, RawLua, Retention, Settings, TlsProfile,
+    UNSETTLED_DOMAIN, Uri,
 };
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value as Toml};
@@ -79,6 +80,10 @@ pub struct Defaults {
     pub user_data_backup_interval: String,
     pub push_notification_with_body: bool,
     pub push_notification_with_sender: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prosody_overrides: Option<Box<Overrides>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prosody_overrides_raw: Option<RawLua>,
 }
 
 /// How uploads are encrypted: it is only shown.
@@ -184,6 +189,8 @@ impl ServerConfig {
             c2s_unencrypted,
             log_level,
             public_contacts,
+            prosody_overrides: defaults.prosody_overrides,
+            prosody_overrides_raw: defaults.prosody_overrides_raw,
         }
     }
 }
@@ -318,6 +325,8 @@ impl Default for Defaults {
             user_data_backup_interval: "P1W".into(),
             push_notification_with_body: true,
             push_notification_with_sender: true,
+            prosody_overrides: None,
+            prosody_overrides_raw: None,
         }
     }
 }

@@ -16,6 +16,7 @@ mod jid;
 mod log;
 mod member;
 mod network;
+mod onboarding;
 mod page;
 mod picture;
 mod pod;
@@ -92,7 +93,7 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         listener.map_err(|error| format!("cannot listen at {}: {error}", arguments.listen))?;
     log::info(format_args!("pod-api {} at {}", env!("CARGO_PKG_VERSION"), arguments.listen));
     tokio::select! {
-        () = follow::follow(&pod, server) => (),
+        ((), ()) = async { tokio::join!(follow::follow(&pod, server), onboarding::probe(&pod)) } => (),
         () = serve::serve(listener, routes::router(pod.clone()), stop) => (),
     }
     Ok(())

@@ -15,8 +15,8 @@ use std::pin::Pin;
 use appliance::settings::Domain;
 use tokio::sync::Semaphore;
 
-use crate::config::{Config, ServerConfig};
 use crate::config::network::{Address, Checks};
+use crate::config::{Config, ServerConfig};
 use dns::{Authorities, Dns};
 use ports::{Ports, Tcp};
 

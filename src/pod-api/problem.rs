@@ -133,6 +133,25 @@ impl Problem {
         Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown", message)
     }
 
+    /// Not declared to be Lua.
+    pub fn not_lua() -> Problem {
+        let message =
+            "The body's Content-Type must be text/x-lua, or application/json with a text.";
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+    }
+
+    /// Lua runs next to the messages: the operator has to want that.
+    pub fn no_lua() -> Problem {
+        let message = "Lua is not allowed here. Whoever operates this Pod can allow it, with \
+                       PROSE_PROSODY_EXT__ALLOW_RAW_OVERRIDES=true in /etc/prose/env.";
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// Lua that the Server's own check refuses. What it says may quote the rest of the file.
+    pub fn bad_lua() -> Problem {
+        Problem::invalid("The Server refuses this Lua, so nothing has changed: the log says why.")
+    }
+
     /// More bytes than anybody needs.
     pub fn too_large() -> Problem {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "unknown", "The body is too large.")
@@ -164,6 +183,20 @@ impl Problem {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let problem = Problem::new(status, "internal_server_error", message);
         Problem { retry_after: Some(1), ..problem }
+    }
+
+    /// Somebody changes the settings for so long already that another one can't be waited for.
+    pub fn being_changed() -> Problem {
+        let message = "Another change is being applied: try again in a moment.";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let problem = Problem::new(status, "internal_server_error", message);
+        Problem { retry_after: Some(5), ..problem }
+    }
+
+    /// The Server doesn't serve by the settings that somebody wants.
+    pub fn not_applied() -> Problem {
+        let message = "The Server does not take this, so nothing has changed: the log says why.";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_server_error", message)
     }
 
     /// Something unexpected, which the log has told already.

@@ -18,6 +18,7 @@ mod login;
 mod member;
 mod members;
 mod network;
+mod onboarding;
 mod pod_config;
 mod version;
 mod workspace;
@@ -50,6 +51,7 @@ pub fn router(pod: Arc<Pod>) -> Router {
             get(workspace::accent_color).put(workspace::set_accent_color),
         )
         .route("/v1/workspace/icon", get(workspace::icon).put(workspace::set_icon))
+        .route("/v1/onboarding-steps", get(onboarding::steps))
         .route("/v1/network/dns/records", get(network::records))
         .route("/v1/network/checks", get(network::all))
         .route("/v1/network/checks/dns", get(network::dns))

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, Transaction, params};
 use tokio::sync::oneshot;
 
-use crate::token::{Digest, Token};
+use crate::token::{Digest, Standing, Token};
 use crate::workspace::Workspace;
 
 mod schema;
@@ -37,6 +37,8 @@ pub struct Kept {
     pub settings: Vec<(String, String)>,
     /// The workspace's icon.
     pub icon: Option<Vec<u8>>,
+    /// Steps of the onboarding that were done.
+    pub onboarding: Vec<String>,
 }
 
 /// Why the database can't be used.
@@ -89,9 +91,33 @@ impl Store {
         void: Vec<Digest>,
     ) -> Result<(), Error> {
         self.write(move |to| {
-            let row = params![digest.0, token.jid, token.created, token.expires];
-            to.execute("INSERT OR REPLACE INTO token VALUES (?, ?, ?, ?)", row)?;
+            let standing = token.standing.number();
+            let row = params![digest.0, token.jid, token.created, token.expires, standing];
+            to.execute("INSERT OR REPLACE INTO token VALUES (?, ?, ?, ?, ?)", row)?;
             forget(to, &void)
+        })
+        .await
+    }
+
+    /// Keeps what is known now of tokens' owners.
+    pub async fn keep_standings(&self, seen: Vec<(Digest, Standing)>) -> Result<(), Error> {
+        if seen.is_empty() {
+            return Ok(());
+        }
+        self.write(move |to| {
+            let mut statement = to.prepare("UPDATE token SET standing = ? WHERE digest = ?")?;
+            let keep = |(digest, standing): (Digest, Standing)| {
+                statement.execute(params![standing.number(), digest.0]).map(drop)
+            };
+            seen.into_iter().try_for_each(keep)
+        })
+        .await
+    }
+
+    /// Keeps that a step of the onboarding was done.
+    pub async fn keep_step(&self, key: &'static str) -> Result<(), Error> {
+        self.write(move |to| {
+            to.execute("INSERT OR IGNORE INTO onboarding VALUES (?)", [key]).map(drop)
         })
         .await
     }
@@ -187,10 +213,11 @@ fn forget(from: &Transaction<'_>, void: &[Digest]) -> rusqlite::Result<()> {
 }
 
 fn read(from: &Connection) -> rusqlite::Result<Kept> {
-    let mut tokens = from.prepare("SELECT digest, jid, created, expires FROM token")?;
+    let mut tokens = from.prepare("SELECT digest, jid, created, expires, standing FROM token")?;
     let tokens = tokens.query_map([], |row| {
-        let token = Token { jid: row.get(1)?, created: row.get(2)?, expires: row.get(3)? };
-        Ok((Digest(row.get(0)?), token))
+        let (jid, created, expires) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        let standing = Standing::of(row.get(4)?);
+        Ok((Digest(row.get(0)?), Token { jid, created, expires, standing }))
     })?;
     let mut workspace = from.prepare("SELECT name, accent_color FROM workspace")?;
     let mut workspace = workspace
@@ -201,12 +228,15 @@ fn read(from: &Connection) -> rusqlite::Result<Kept> {
     let settings = settings.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut icon = from.prepare("SELECT picture FROM icon")?;
     let mut icon = icon.query_map([], |row| row.get(0))?;
+    let mut onboarding = from.prepare("SELECT key FROM onboarding ORDER BY key")?;
+    let onboarding = onboarding.query_map([], |row| row.get(0))?;
     Ok(Kept {
         tokens: tokens.collect::<rusqlite::Result<_>>()?,
         workspace: workspace.next().transpose()?,
         nicknames: nicknames.collect::<rusqlite::Result<_>>()?,
         settings: settings.collect::<rusqlite::Result<_>>()?,
         icon: icon.next().transpose()?,
+        onboarding: onboarding.collect::<rusqlite::Result<_>>()?,
     })
 }
 

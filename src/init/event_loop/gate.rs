@@ -84,7 +84,7 @@ impl Bootstrap {
         api.credentials.give(BOOTSTRAP, Some(&secret))?;
         Ok(Some(Bootstrap {
             gate: Gate::new(secret),
-            configured: Configured::begin(server.gid()),
+            configured: Configured::begin(server.gid(), environment.allows_lua()),
             server,
             api,
             wake_at: None,

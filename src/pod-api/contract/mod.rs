@@ -6,6 +6,7 @@ pub mod gate;
 mod members;
 mod network;
 mod outside;
+mod overrides;
 mod pages;
 pub mod server;
 mod settings;
@@ -52,7 +53,7 @@ impl World {
     /// Nobody has an account yet. `listen` gives the kind of socket: unix.
     async fn start() -> World {
         let server = Arc::new(FakeServer::new("bootstrap-secret"));
-        let init = Arc::new(FakeInit::new("bootstrap-secret", server.clone()));
+        let init = FakeInit::new("bootstrap-secret", server.clone());
         let world = World::around(server, init, tempfile::tempdir().unwrap()).await;
         world.in_step().await;
         world

@@ -13,6 +13,7 @@ use crate::auth::Admin;
 use crate::duration::Span;
 use crate::network::Setup;
 use crate::network::checks::{Check, Group};
+use crate::onboarding::Step;
 use crate::page::Query;
 use crate::pod::Pod;
 use crate::problem::Problem;
@@ -63,7 +64,7 @@ pub(super) async fn ports(
 
 /// Once, as a list; or, where events are wanted, until all is well.
 async fn answer(
-    pod: &Pod,
+    pod: &Arc<Pod>,
     groups: &[Group],
     query: Option<String>,
     headers: &HeaderMap,
@@ -73,12 +74,18 @@ async fn answer(
     let checks = groups.iter().flat_map(|group| setup.checks(*group)).collect();
     let outside = pod.outside.clone();
     if !sse::is_wanted(headers) {
-        return Ok(Json(Check::all_once(checks, &outside).await).into_response());
+        let findings = Check::all_once(checks, &outside).await;
+        if Check::has_dns_passed(&findings) {
+            pod.complete(Step::DnsChecksPassed).await;
+        }
+        return Ok(Json(findings).into_response());
     }
     let times = &pod.config.network_checks;
     let (interval, limit) = (interval.unwrap_or(times.retry_interval), times.timeout);
+    let pod = pod.clone();
     Ok(sse::answer(|events| async move {
-        Check::all_until_good(checks, &outside, interval, limit, events).await;
+        let passed = pod.complete(Step::DnsChecksPassed);
+        Check::all_until_good(checks, &outside, interval, limit, events, passed).await;
     }))
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use std::fs;
 
 fn token(jid: &str) -> Token {
-    Token { jid: jid.into(), created: 1, expires: 2 }
+    Token { jid: jid.into(), created: 1, expires: 2, standing: Standing::Member }
 }
 
 async fn fill(store: &Store) {
@@ -19,6 +19,10 @@ async fn fill(store: &Store) {
     store.keep_nickname("bob".into(), None).await.unwrap();
     let settings = [("tls_profile", Some("\"old\"".into())), ("federation_enabled", None)];
     store.keep_settings(settings.to_vec()).await.unwrap();
+    store.keep_standings(vec![(Digest([2; 32]), Standing::Demoted)]).await.unwrap();
+    for key in ["b", "a", "b"] {
+        store.keep_step(key).await.unwrap();
+    }
     for bytes in [&b"old"[..], b"GIF89a"] {
         store.keep_icon(Bytes::from_static(bytes)).await.unwrap();
     }
@@ -36,11 +40,12 @@ async fn what_was_written_is_there_after_a_restart() {
     let (_, kept) = Store::open(folder.path()).unwrap();
     let workspace = Workspace { name: "Acme".into(), accent_color: Some("#1972f5".into()) };
     let expected = Kept {
-        tokens: vec![(Digest([2; 32]), token("c@d"))],
+        tokens: vec![(Digest([2; 32]), Token { standing: Standing::Demoted, ..token("c@d") })],
         workspace: Some(workspace),
         nicknames: vec![("alice".into(), "Alice'); DROP TABLE token; --".into())],
         settings: vec![("tls_profile".into(), "\"old\"".into())],
         icon: Some(b"GIF89a".into()),
+        onboarding: vec!["a".into(), "b".into()],
     };
     assert_eq!(kept, expected);
     store.forget_tokens(vec![Digest([2; 32])]).await.unwrap();
@@ -90,7 +95,7 @@ fn what_cannot_be_used_is_told() {
     let connection = Connection::open(folder.path().join(FILE)).unwrap();
     connection.execute_batch("PRAGMA user_version = 7; CREATE TABLE later (a)").unwrap();
     let newer = Store::open(folder.path()).unwrap_err();
-    assert!(newer.to_string().contains("newer version (schema 7, known is 3)"), "{newer}");
+    assert!(newer.to_string().contains("newer version (schema 7, known is 5)"), "{newer}");
 }
 
 #[tokio::test]
@@ -110,10 +115,14 @@ async fn one_of_the_first_version_is_brought_up_to_date() {
     drop(store);
     let connection = Connection::open(folder.path().join(FILE)).unwrap();
     connection
-        .execute_batch("DROP TABLE setting; DROP TABLE icon; PRAGMA user_version = 1")
+        .execute_batch(
+            "DROP TABLE setting; DROP TABLE icon; DROP TABLE onboarding;
+             ALTER TABLE token DROP COLUMN standing; PRAGMA user_version = 1",
+        )
         .unwrap();
     drop(connection);
     let (store, kept) = Store::open(folder.path()).unwrap();
-    assert_eq!((kept.tokens.len(), kept.settings.len()), (1, 0));
+    assert_eq!(kept.tokens, [(Digest([2; 32]), token("c@d"))]);
+    assert_eq!(kept.settings, []);
     store.keep_settings(vec![("tls_profile", Some("\"old\"".into()))]).await.unwrap();
 }
