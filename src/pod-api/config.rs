@@ -17,6 +17,7 @@ use appliance::settings::{
 };
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value as Toml};
+use utoipa::ToSchema;
 
 use crate::duration::Span;
 use network::{Address, Checks, ChecksTable, DashboardUrl};
@@ -47,8 +48,9 @@ pub struct Config {
 
 /// The messaging server's settings, by the API's names for them: as `GET /v1/server/config` shows
 /// them to an admin.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ServerConfig {
+    #[schema(value_type = String)]
     pub domain: Domain,
     #[serde(flatten)]
     pub defaults: Defaults,
@@ -62,18 +64,23 @@ pub struct ServerConfig {
 }
 
 /// `[server.defaults]`: what holds for a setting that no admin has changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
+#[schema(as = ServerSettings)]
 pub struct Defaults {
     pub message_archive_enabled: bool,
+    #[schema(value_type = String)]
     pub message_archive_retention: Retention,
     pub file_upload_allowed: bool,
     pub file_storage_encryption_scheme: EncryptionScheme,
+    #[schema(value_type = String)]
     pub file_storage_retention: Retention,
     pub mfa_required: bool,
+    #[schema(value_type = String)]
     pub tls_profile: TlsProfile,
     pub federation_enabled: bool,
     pub federation_whitelist_enabled: bool,
+    #[schema(value_type = Vec<String>)]
     pub federation_friendly_servers: Domains,
     /// Only shown, as the next one.
     pub settings_backup_interval: String,
@@ -81,13 +88,15 @@ pub struct Defaults {
     pub push_notification_with_body: bool,
     pub push_notification_with_sender: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Object)]
     pub prosody_overrides: Option<Box<Overrides>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String)]
     pub prosody_overrides_raw: Option<RawLua>,
 }
 
 /// How uploads are encrypted: it is only shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum EncryptionScheme {
     /// The only one.
     #[serde(rename = "AES-256")]

@@ -17,6 +17,7 @@ mod log;
 mod member;
 mod network;
 mod onboarding;
+mod openapi;
 mod page;
 mod picture;
 mod pod;

@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
+use utoipa::ToSchema;
 
 use crate::problem::Problem;
 
 /// What a member may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Role {
     /// Their own things.
@@ -50,7 +51,7 @@ pub fn nickname(text: String) -> Result<String, Problem> {
 }
 
 /// `GET /v1/members` without a search.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Member {
     /// `alice@example.org`
     pub jid: String,
@@ -59,7 +60,7 @@ pub struct Member {
 }
 
 /// One of them with all that is known. Each key is always there.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EnrichedMember {
     /// Who, and what they may do.
     #[serde(flatten)]
@@ -75,7 +76,7 @@ pub struct EnrichedMember {
 }
 
 /// A picture: none is known yet of anybody.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub enum Avatar {}
 
 /// What somebody looks for: some words, of which one is enough. None finds everybody.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::sleep;
+use utoipa::ToSchema;
 
 use crate::network::Setup;
 use crate::network::checks::{Check, Group};
@@ -22,11 +23,11 @@ pub enum Step {
 }
 
 /// What was done, in the order in which the Dashboard reminds of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Onboarding {
-    /// See [`Step::DnsChecksPassed`].
+    /// In one run of the network checks none of DNS failed.
     pub all_dns_checks_passed_once: bool,
-    /// See [`Step::InvitationSent`].
+    /// An invitation went out.
     pub at_least_one_invitation_sent: bool,
 }
 

@@ -7,7 +7,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::jid::Jid;
 use crate::log;
@@ -17,10 +18,26 @@ use crate::problem::Problem;
 use crate::throttle::Who;
 use crate::token::{self, Digest, Standing, Token};
 
+/// The answer to a login. It is shown to nobody else, and not kept as it is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Login {
+    token: String,
+}
+
+/// Get a token for an address and a password.
+#[utoipa::path(
+    post, path = "/v1/login", tag = "Login",
+    responses(
+        (status = 200, description = "To be sent as `Authorization: Bearer`.", body = Login),
+        (status = 401, description = "`unauthorized`, or `invalid_credentials`."),
+        (status = 429, description = "`too_many_requests`: after failed logins, for a while."),
+    ),
+    security(("password" = []))
+)]
 pub(super) async fn login(
     State(pod): State<Arc<Pod>>,
     headers: HeaderMap,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Login>, Problem> {
     let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let basic = header.and_then(token::basic).ok_or_else(Problem::unauthorized)?;
     let (name, password) = basic;
@@ -37,7 +54,7 @@ pub(super) async fn login(
     let standing = Standing::new(role);
     let jid = jid.to_string();
     pod.log_in(Digest::of(&token), Token { jid, created, expires, standing }).await?;
-    Ok(Json(json!({ "token": token.reveal() })))
+    Ok(Json(Login { token: token.reveal().to_owned() }))
 }
 
 /// The role of the member whose it is, with this password.
