@@ -4,8 +4,8 @@
 //! A file is replaced as a whole, while the service runs or not: its jail shows the folder.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder};
-use std::io;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,10 @@ const BOOTSTRAPS: &str = "PROSE_BOOTSTRAP__";
 const API: &str = "PROSE_";
 /// The operator's file of variables.
 const ENVIRONMENT: &str = "/etc/prose/env";
-/// The most that is read of it.
+/// Their file of settings, at its newer place: next to that of variables, so that the Pod API doesn't
+/// see it there.
+const SETTINGS: &str = "/etc/prose/prose.toml";
+/// The most that is read of either.
 const LONGEST: u64 = 64 * 1024;
 /// Random bytes of a secret: nobody guesses them.
 const STRENGTH: usize = 32;
@@ -148,6 +151,29 @@ impl Environment {
     }
 }
 
+/// The operator's file of settings, if there is one: what it says is the Pod API's affair. One that
+/// can't be read is as good as none, and told.
+pub fn operators_settings() -> Option<Vec<u8>> {
+    read_bounded(Path::new(SETTINGS)).unwrap_or_else(|failure| {
+        error!("{failure}");
+        None
+    })
+}
+
+fn read_bounded(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    let what = format_args!("read {}", path.display());
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.or_cannot(what)?,
+    };
+    let mut bytes = vec![];
+    file.take(LONGEST + 1).read_to_end(&mut bytes).or_cannot(what)?;
+    match bytes.len() as u64 {
+        0..=LONGEST => Ok(Some(bytes)),
+        _ => Err(Failure::new(what, format_args!("it is longer than {LONGEST} bytes"))),
+    }
+}
+
 /// Quotes around the whole are no part of it.
 fn unquoted(value: &str) -> &str {
     let inside = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
@@ -211,6 +237,17 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_none() {
+        let path = std::env::temp_dir().join(format!("stele-settings-{}", std::process::id()));
+        assert_eq!(read_bounded(&path).unwrap(), None);
+        for (length, is_read) in [(0, true), (LONGEST, true), (LONGEST + 1, false)] {
+            fs::write(&path, vec![b'#'; length as usize]).unwrap();
+            assert_eq!(read_bounded(&path).is_ok(), is_read, "{length}");
+        }
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]

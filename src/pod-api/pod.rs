@@ -12,6 +12,7 @@ use appliance::settings::{Domain, Settings};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::app::Desk;
 use crate::config::{Config, Defaults, ServerConfig};
 use crate::init::{self, Init};
 use crate::jid::{Jid, Localpart};
@@ -46,14 +47,16 @@ pub struct Pod {
     pub outside: Arc<Outside>,
     /// Held by whoever makes, changes or deletes an account, or names the workspace: one after the
     /// other.
-    pub setup: tokio::sync::Mutex<()>,
+    pub setup: Arc<tokio::sync::Mutex<()>>,
     /// Held while the Server hashes a password, which stops its only thread: one after the other.
-    pub login: tokio::sync::Mutex<()>,
+    pub login: Arc<tokio::sync::Mutex<()>>,
     /// Who makes the Server's configuration.
     pub init: Arc<dyn Init>,
     /// Held by whoever changes settings or submits them: one after the other.
-    settings: tokio::sync::Mutex<()>,
-    state: Mutex<State>,
+    settings: Arc<tokio::sync::Mutex<()>>,
+    /// Where requests come from.
+    pub desk: Desk,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
@@ -66,6 +69,8 @@ struct State {
     icon: Option<Picture>,
     nicknames: HashMap<Localpart, String>,
     choices: Choices,
+    /// The domain, if whoever set the Pod up chose it.
+    domain: Option<Domain>,
     onboarding: BTreeSet<Step>,
     /// What `stele-init` accepted last.
     accepted: Option<Settings>,
@@ -119,12 +124,38 @@ impl Pod {
             icon: kept.icon.and_then(Picture::new),
             nicknames: nicknames.collect(),
             choices: Choices::new(config.server.defaults.clone(), kept.settings),
+            domain: kept.domain,
             onboarding: Step::known(&kept.onboarding).collect(),
             ..State::default()
         };
         let (setup, login, settings) = Default::default();
-        let (outside, state) = (Arc::new(outside), Mutex::new(state));
-        Pod { config, store, outside, setup, login, init, settings, state }
+        let (outside, state) = (Arc::new(outside), Arc::new(Mutex::new(state)));
+        let desk = Desk::new();
+        Pod { config, store, outside, setup, login, init, settings, desk, state }
+    }
+
+    /// One whose requests come from there.
+    pub fn at(self, desk: Desk) -> Pod {
+        Pod { desk, ..self }
+    }
+
+    /// The same Pod with another configuration: what is known of it is known to both. It is out of
+    /// step with the Server.
+    pub async fn reconfigured(&self, config: Config, outside: Outside) -> Pod {
+        let _settings = self.settings.lock().await;
+        self.unlink();
+        self.with(|state| state.choices = state.choices.over(config.server.defaults.clone()));
+        Pod {
+            config,
+            store: self.store.clone(),
+            outside: Arc::new(outside),
+            setup: self.setup.clone(),
+            login: self.login.clone(),
+            init: self.init.clone(),
+            settings: self.settings.clone(),
+            desk: self.desk.clone(),
+            state: self.state.clone(),
+        }
     }
 
     /// The domain of members.
@@ -135,6 +166,60 @@ impl Pod {
     /// The JID of one of us.
     pub fn jid(&self, local: &Localpart) -> Jid {
         Jid { local: local.clone(), domain: self.domain().clone() }
+    }
+
+    /// The domain, if whoever set the Pod up chose it.
+    pub fn chosen_domain(&self) -> Option<Domain> {
+        self.with(|state| state.domain.clone())
+    }
+
+    /// Can the domain not be chosen any more, or needn't it be?
+    pub fn is_domain_settled(&self) -> bool {
+        self.config.is_domain_set || self.chosen_domain().is_some() || self.has_members()
+    }
+
+    fn has_members(&self) -> bool {
+        self.look(|accounts| accounts.members().next().is_some()).unwrap_or(false)
+    }
+
+    /// Has the Server serve another domain, as long as there are no members, and the operator said
+    /// none; returns when it does.
+    pub async fn choose_domain(&self, domain: Domain) -> Result<(), Problem> {
+        let deadline = Instant::now() + ANSWERED_WITHIN;
+        let turn = async { (self.setup.lock().await, self.settings.lock().await) };
+        let turn = timeout(TURN_WITHIN, turn).await.map_err(|_| Problem::being_changed())?;
+        let has_members = self.look(|accounts| accounts.members().next().is_some())?;
+        if self.config.is_domain_set || has_members {
+            return Err(Problem::domain_already_set());
+        }
+        if *self.domain() != domain {
+            let wanted = ServerConfig { domain: domain.clone(), ..self.server_config() };
+            let wanted = self.allowed(wanted.settings()).await?;
+            self.submit(&wanted).await?;
+            if let Err(why) = self.applied(&wanted, deadline).await {
+                self.take_back().await;
+                log::error(format_args!("cannot serve {domain}: {why}"));
+                return Err(Problem::not_applied());
+            }
+        }
+        if let Err(error) = self.store.keep_domain(&domain).await {
+            self.take_back().await;
+            return Err(error.into());
+        }
+        let is_another = *self.domain() != domain;
+        self.with(|state| {
+            state.domain = Some(domain);
+            if is_another {
+                // Nobody takes the accounts of the one for those of the other.
+                state.link = None;
+            }
+        });
+        drop(turn);
+        if is_another {
+            self.desk.reload();
+            self.linked(deadline).await;
+        }
+        Ok(())
     }
 
     // The Server
@@ -258,10 +343,15 @@ impl Pod {
         self.with(|state| state.choices = after);
         drop(turn);
         // A Server that was started anew for it is to be found again.
+        self.linked(deadline).await;
+        Ok(())
+    }
+
+    /// Until it is in step, or until then.
+    async fn linked(&self, deadline: Instant) {
         while !self.is_linked() && Instant::now() < deadline {
             sleep(PAUSES.0).await;
         }
-        Ok(())
     }
 
     /// Until the Server serves by these settings; or why it doesn't.

@@ -85,6 +85,13 @@ impl Problem {
         Problem::new(StatusCode::CONFLICT, "member_already_exists", message)
     }
 
+    /// The domain is the operator's to say, or that of members already.
+    pub fn domain_already_set() -> Problem {
+        let message = "The domain cannot be chosen any more: there are members, or the operator of \
+                       this Pod has set one.";
+        Problem::new(StatusCode::CONFLICT, "server_config_already_initialized", message)
+    }
+
     /// A workspace with members is changed in another way.
     pub fn workspace_already_initialized() -> Problem {
         let message = "The workspace is initialized already.";
@@ -187,6 +194,12 @@ impl Problem {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let problem = Problem::new(status, "internal_server_error", message);
         Problem { retry_after: Some(1), ..problem }
+    }
+
+    /// The configuration is wrong, so that there is no Pod.
+    pub fn degraded(why: &str) -> Problem {
+        let message = format!("This Pod is not configured rightly. {why}");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "internal_server_error", message)
     }
 
     /// Somebody changes the settings for so long already that another one can't be waited for.

@@ -14,12 +14,16 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::app::Desk;
 use crate::openapi::{self, at};
 use crate::pod::Pod;
 
 mod config;
+mod degraded;
+mod domain;
 mod first_account;
 mod health;
+mod licensing;
 mod login;
 mod member;
 mod members;
@@ -27,6 +31,7 @@ mod network;
 mod onboarding;
 mod overrides;
 mod pod_config;
+mod reload;
 mod version;
 mod workspace;
 
@@ -39,6 +44,11 @@ pub fn router(pod: Arc<Pod>) -> Router {
     let document = Bytes::from(document.to_string());
     let description = Router::new().route(DESCRIPTION, get(describe)).with_state(document);
     router.with_state(pod).merge(description).layer(map_response(uncached))
+}
+
+/// What is there while the configuration is wrong, which anybody may be told.
+pub fn degraded(desk: Desk, why: &str) -> Router {
+    degraded::router(desk, why).layer(map_response(uncached))
 }
 
 /// All that can be asked for, and its description.
@@ -85,6 +95,9 @@ fn all() -> OpenApiRouter<Arc<Pod>> {
         .routes(routes!(member::set_role))
         .routes(routes!(member::set_nickname))
         .routes(routes!(members::enrich))
+        .routes(routes!(reload::reload))
+        .routes(routes!(licensing::license, licensing::buy))
+        .routes(routes!(licensing::status))
         .routes(routes!(overrides::server_file))
         .routes(routes!(
             overrides::overrides,

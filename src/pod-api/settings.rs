@@ -155,6 +155,12 @@ impl Choices {
         })
     }
 
+    /// The same over something else that the operator wrote.
+    pub fn over(&self, defaults: Defaults) -> Choices {
+        let kept = self.values.iter().map(|(it, value)| (it.key().to_owned(), value.to_string()));
+        Choices::new(defaults, kept.collect())
+    }
+
     /// What holds now.
     pub fn effective(&self) -> &Defaults {
         &self.effective

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 
+use appliance::settings::Domain;
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, Transaction, params};
 use tokio::sync::oneshot;
@@ -16,6 +17,9 @@ mod schema;
 
 /// The database's name in the folder of data.
 const FILE: &str = "pod.sqlite";
+
+/// The key of the domain that was chosen.
+const DOMAIN: &str = "domain";
 
 /// Hands writes to the thread that does them.
 #[derive(Debug, Clone)]
@@ -37,6 +41,8 @@ pub struct Kept {
     pub settings: Vec<(String, String)>,
     /// The workspace's icon.
     pub icon: Option<Vec<u8>>,
+    /// The domain, if it was chosen.
+    pub domain: Option<Domain>,
     /// Steps of the onboarding that were done.
     pub onboarding: Vec<String>,
 }
@@ -174,6 +180,12 @@ impl Store {
         .await
     }
 
+    /// Keeps the domain that was chosen, among what was chosen for the Server.
+    pub async fn keep_domain(&self, domain: &Domain) -> Result<(), Error> {
+        let json = serde_json::Value::from(domain.as_ref()).to_string();
+        self.keep_settings(vec![(DOMAIN, Some(json))]).await
+    }
+
     /// One transaction, after all those before it: done, on the disk, when this returns.
     async fn write(
         &self,
@@ -226,6 +238,8 @@ fn read(from: &Connection) -> rusqlite::Result<Kept> {
     let nicknames = nicknames.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut settings = from.prepare("SELECT key, value FROM setting")?;
     let settings = settings.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut settings = settings.collect::<rusqlite::Result<Vec<(String, String)>>>()?;
+    let domain = settings.extract_if(.., |(key, _)| key == DOMAIN).last();
     let mut icon = from.prepare("SELECT picture FROM icon")?;
     let mut icon = icon.query_map([], |row| row.get(0))?;
     let mut onboarding = from.prepare("SELECT key FROM onboarding ORDER BY key")?;
@@ -234,7 +248,8 @@ fn read(from: &Connection) -> rusqlite::Result<Kept> {
         tokens: tokens.collect::<rusqlite::Result<_>>()?,
         workspace: workspace.next().transpose()?,
         nicknames: nicknames.collect::<rusqlite::Result<_>>()?,
-        settings: settings.collect::<rusqlite::Result<_>>()?,
+        settings,
+        domain: domain.and_then(|(_, json)| serde_json::from_str(&json).ok()),
         icon: icon.next().transpose()?,
         onboarding: onboarding.collect::<rusqlite::Result<_>>()?,
     })

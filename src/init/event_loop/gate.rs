@@ -11,7 +11,7 @@ use super::configuration::Configured;
 use crate::ask::{self, About, Answer, Question};
 use crate::clock::{self, Moment};
 use crate::configuration;
-use crate::credentials::{Credentials, Environment};
+use crate::credentials::{self, Credentials, Environment};
 use crate::failure::{Failure, OrCannot as _};
 use crate::gate::{Effect, Event, Gate, Generation, Step};
 use crate::lifecycle::{self, State};
@@ -27,6 +27,8 @@ const PENDING: &str = "pending";
 const CURRENT: &str = "current";
 /// What the operator's variables for the Pod API are called there.
 const ENVIRONMENT: &str = "environment";
+/// What the operator's file of settings, of the newer place, is called there.
+const SETTINGS: &str = "prose.toml";
 /// The name of the child that asks the Server.
 const ASKER: &str = "ask";
 
@@ -80,6 +82,9 @@ impl Bootstrap {
         let environment = Environment::read();
         let secret = environment.bootstrap()?;
         api.credentials.give_file(ENVIRONMENT, &environment.of_the_api()?)?;
+        if let Some(settings) = credentials::operators_settings() {
+            api.credentials.give_file(SETTINGS, &settings)?;
+        }
         server.credentials.give(BOOTSTRAP, Some(&secret))?;
         api.credentials.give(BOOTSTRAP, Some(&secret))?;
         Ok(Some(Bootstrap {

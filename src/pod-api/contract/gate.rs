@@ -115,6 +115,7 @@ impl Init for FakeInit {
             let number = state.settings.len();
             state.step = Some(SettingsStep::Rendering);
             let (loads_after, refuses) = (state.loads_after, mem::take(&mut state.refuses));
+            let domain = settings.domain.to_string();
             let (restarts, me) = (mem::take(&mut state.restarts), self.me.clone());
             tokio::spawn(async move {
                 sleep(loads_after).await;
@@ -129,7 +130,9 @@ impl Init for FakeInit {
                     init.server.restart(&init.secret_of_a_new_server());
                 }
                 if !refuses {
-                    init.server.state().serves = true;
+                    let mut server = init.server.state();
+                    server.serves = true;
+                    server.host = domain;
                 }
                 let step = if refuses { SettingsStep::Refused } else { SettingsStep::Applied };
                 init.state().step = Some(step);

@@ -8,6 +8,7 @@ mod network;
 mod outside;
 mod overrides;
 mod pages;
+mod reload;
 pub mod server;
 mod settings;
 mod setup;
@@ -81,7 +82,7 @@ impl World {
     ) -> World {
         let environment = [("PROSE_SERVER__DOMAIN", "example.org")].iter().chain(environment);
         let environment = environment.map(|(name, it)| (name.to_string(), it.to_string()));
-        let config = Config::load(&folder.path().join("Prose.toml"), environment).unwrap();
+        let config = Config::load(&[&folder.path().join("Prose.toml")], environment, None).unwrap();
         let (store, kept) = Store::open(folder.path()).unwrap();
         let (as_server, as_init): (Arc<dyn Server>, Arc<dyn Init>) = (server.clone(), init.clone());
         let outside = Arc::new(FakeOutside::default());
@@ -92,7 +93,7 @@ impl World {
         let of_follow = pod.clone();
         let tasks = vec![
             tokio::spawn(serve(listener, router(pod.clone()), std::future::pending())),
-            tokio::spawn(async move { follow(&of_follow, as_server).await }),
+            tokio::spawn(async move { match follow(&of_follow, as_server).await {} }),
         ];
         World { server, init, outside, client: Client::at(&socket), pod, folder, tasks }
     }

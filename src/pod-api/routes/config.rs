@@ -17,6 +17,7 @@ use utoipa::openapi::{PathItem, RefOr};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
+use super::domain;
 use crate::auth::{Admin, Caller};
 use crate::body;
 use crate::config::ServerConfig;
@@ -31,7 +32,9 @@ const PATH: &str = "/v1/server/config";
 
 /// The configuration, each setting and each group of them.
 pub(super) fn routes() -> OpenApiRouter<Arc<Pod>> {
-    let all = OpenApiRouter::new().routes(routes!(read)).routes(routes!(choose_encryption));
+    let all = OpenApiRouter::new()
+        .routes(routes!(read, domain::is_settled, domain::choose))
+        .routes(routes!(choose_encryption));
     GROUPS.iter().fold(all, |all, group| {
         let together = routes!(reset_group).layer(Extension(group.settings));
         let all = all.routes(at(&format!("{PATH}/{}", group.name), together));

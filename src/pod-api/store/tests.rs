@@ -19,6 +19,9 @@ async fn fill(store: &Store) {
     store.keep_nickname("bob".into(), None).await.unwrap();
     let settings = [("tls_profile", Some("\"old\"".into())), ("federation_enabled", None)];
     store.keep_settings(settings.to_vec()).await.unwrap();
+    for domain in ["a.example", "b.example"] {
+        store.keep_domain(&domain.parse().unwrap()).await.unwrap();
+    }
     store.keep_standings(vec![(Digest([2; 32]), Standing::Demoted)]).await.unwrap();
     for key in ["b", "a", "b"] {
         store.keep_step(key).await.unwrap();
@@ -45,6 +48,7 @@ async fn what_was_written_is_there_after_a_restart() {
         nicknames: vec![("alice".into(), "Alice'); DROP TABLE token; --".into())],
         settings: vec![("tls_profile".into(), "\"old\"".into())],
         icon: Some(b"GIF89a".into()),
+        domain: Some("b.example".parse().unwrap()),
         onboarding: vec!["a".into(), "b".into()],
     };
     assert_eq!(kept, expected);
