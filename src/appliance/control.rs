@@ -12,6 +12,8 @@
 //! {"version":1,"verb":{"settings":{"domain":"example.org"}}}      → "accepted"
 //! {"version":1,"verb":"settings_state"}                           → {"settings_state":{"step":"applied",…}}
 //! {"version":1,"verb":{"server_file":{"from":0}}}                 → {"server_file":{"text":"…","length":9}}
+//! {"version":1,"verb":{"backup":"state"}}                         → {"backup":{"task":…,…}}
+//! {"version":1,"verb":{"backup":{"create":{"id":…,"lock":…}}}}    → "accepted"
 //! ```
 //!
 //! What isn't granted is answered by `{"refused":…}`, a [`Refusal`], and the connection is closed.
@@ -20,6 +22,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backup::{self, Wish};
 use crate::hash::Digest;
 use crate::secret::Secret;
 use crate::settings::Settings;
@@ -83,6 +86,9 @@ pub enum Verb {
         /// From this byte on.
         from: u32,
     },
+    /// What shall be done about backups: [`Reply::Accepted`] before that is done, or
+    /// [`Reply::Backup`] to [`Wish::State`].
+    Backup(Box<Wish>),
 }
 
 /// A [`Verb`] without what it takes: what a service is granted.
@@ -105,6 +111,8 @@ pub enum VerbName {
     Rotation,
     /// [`Verb::Settings`], [`Verb::SettingsState`] and [`Verb::ServerFile`]
     Settings,
+    /// [`Verb::Backup`]
+    Backup,
 }
 
 impl Verb {
@@ -119,6 +127,7 @@ impl Verb {
             Verb::PowerOff => VerbName::PowerOff,
             Verb::RotationPending { .. } | Verb::RotationDone => VerbName::Rotation,
             Verb::Settings(_) | Verb::SettingsState | Verb::ServerFile { .. } => VerbName::Settings,
+            Verb::Backup(_) => VerbName::Backup,
         }
     }
 }
@@ -143,6 +152,8 @@ pub enum Reply {
         /// The bytes of the whole.
         length: u32,
     },
+    /// To [`Wish::State`].
+    Backup(Box<backup::State>),
     /// It will be done.
     Accepted,
     /// It won't.
@@ -173,6 +184,10 @@ pub enum Refusal {
     NoSettings,
     /// They hold Lua, which the operator doesn't allow: see [`SettingsState::may_hold_lua`].
     Lua,
+    /// Something else is being backed up, restored or erased.
+    Busy,
+    /// This backup isn't what was prepared last.
+    NotPrepared,
 }
 
 /// The whole machine.

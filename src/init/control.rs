@@ -9,6 +9,7 @@ pub mod socket;
 
 use std::collections::BTreeSet;
 
+use appliance::backup::{State, Wish};
 use appliance::control::{LONGEST, Machine, Phase, Refusal, Reply, Request, Verb, VerbName};
 use appliance::settings::Settings;
 
@@ -35,6 +36,8 @@ pub enum Effect {
     Gate(gate::Event),
     /// The Server shall be like this.
     Settings(Box<Settings>),
+    /// This shall be done about backups.
+    Backup(Box<Wish>),
 }
 
 /// Where what services, the kernel and init print is kept, and what the Server runs with.
@@ -43,6 +46,14 @@ pub trait Papers {
     fn last(&self, name: &str, lines: usize) -> Option<Vec<String>>;
     /// The Server's configuration. `None`: it serves by none yet.
     fn server_file(&self) -> Option<&str>;
+}
+
+/// Who knows what is done about backups.
+pub trait Backups {
+    /// How that goes.
+    fn state(&self) -> State;
+    /// May this be done now?
+    fn may(&self, wish: &Wish) -> Result<(), Refusal>;
 }
 
 impl Caller {
@@ -76,7 +87,7 @@ pub fn answer(
     caller: &Caller,
     request: Result<Request, Refusal>,
     machine: &Machine,
-    papers: &impl Papers,
+    about: &(impl Papers + Backups),
 ) -> (Reply, Option<Effect>) {
     let verb = match request {
         Ok(Request { verb, .. }) if caller.may(&verb) => verb,
@@ -87,12 +98,14 @@ pub fn answer(
         Verb::State => Ok((Reply::State(Box::new(machine.clone())), None)),
         Verb::Services => Ok((Reply::Services(machine.services.clone()), None)),
         Verb::Logs { service, lines } => {
-            printed(service, lines, papers).map(|lines| (Reply::Logs(lines), None))
+            printed(service, lines, about).map(|lines| (Reply::Logs(lines), None))
         }
         Verb::Restart { service } => restart(service, machine).map(accepted),
         Verb::Reboot => Ok(accepted(Effect::End(End::Reboot))),
         Verb::PowerOff => Ok(accepted(Effect::End(End::PowerOff))),
-        Verb::RotationPending { .. } | Verb::RotationDone if machine.gate.is_none() => {
+        Verb::RotationPending { .. } | Verb::RotationDone | Verb::Backup(_)
+            if machine.gate.is_none() =>
+        {
             Err(Refusal::NoGate)
         }
         Verb::RotationPending { secret } => {
@@ -105,9 +118,14 @@ pub fn answer(
             None => Err(Refusal::NoGate),
         },
         Verb::ServerFile { from } => {
-            let text = papers.server_file().ok_or(Refusal::NoSettings);
+            let text = about.server_file().ok_or(Refusal::NoSettings);
             text.map(|text| (part(text, from), None))
         }
+        Verb::Backup(wish) if *wish == Wish::State => {
+            Ok((Reply::Backup(Box::new(about.state())), None))
+        }
+        Verb::Backup(_) if machine.phase == Phase::Ending => Err(Refusal::Ending),
+        Verb::Backup(wish) => about.may(&wish).map(|()| accepted(Effect::Backup(wish))),
     };
     granted.unwrap_or_else(|refusal| (Reply::Refused(refusal), None))
 }

@@ -37,7 +37,7 @@ const ASKER: &str = "ask";
 pub struct Bootstrap {
     gate: Gate,
     pub(super) server: Party,
-    api: Party,
+    pub(super) api: Party,
     pub(super) configured: Configured,
     wake_at: Option<Moment>,
     /// What could not be done, and what comes after it.
@@ -64,6 +64,15 @@ impl Party {
     pub fn gid(&self) -> u32 {
         self.credentials.gid()
     }
+
+    /// What the operator wrote for it where it doesn't see it.
+    fn give_configuration(&self, environment: &Environment) -> Result<(), Failure> {
+        self.credentials.give_file(ENVIRONMENT, &environment.of_the_api()?)?;
+        match credentials::operators_settings() {
+            Some(settings) => self.credentials.give_file(SETTINGS, &settings),
+            None => self.credentials.give(SETTINGS, None),
+        }
+    }
 }
 
 impl Bootstrap {
@@ -81,10 +90,7 @@ impl Bootstrap {
         };
         let environment = Environment::read();
         let secret = environment.bootstrap()?;
-        api.credentials.give_file(ENVIRONMENT, &environment.of_the_api()?)?;
-        if let Some(settings) = credentials::operators_settings() {
-            api.credentials.give_file(SETTINGS, &settings)?;
-        }
+        api.give_configuration(&environment)?;
         server.credentials.give(BOOTSTRAP, Some(&secret))?;
         api.credentials.give(BOOTSTRAP, Some(&secret))?;
         Ok(Some(Bootstrap {
@@ -109,6 +115,14 @@ impl Bootstrap {
     /// What the Server's account has now.
     pub(super) fn secret(&self) -> &Secret {
         self.gate.server_secret()
+    }
+
+    /// The operator's files and the Server's data may be others now; the secret isn't.
+    pub(super) fn begin_anew(&mut self) -> Result<(), Failure> {
+        let environment = Environment::read();
+        self.api.give_configuration(&environment)?;
+        self.configured.begin_anew(self.server.gid(), environment.allows_lua());
+        Ok(())
     }
 
     /// As the control socket tells it.
