@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
@@ -30,14 +31,9 @@ pub struct Admin {
     pub local: Localpart,
 }
 
-/// The header, if it is there and is text.
-pub fn header(parts: &Parts) -> Option<&str> {
-    parts.headers.get(AUTHORIZATION)?.to_str().ok()
-}
-
 impl Caller {
     fn of(parts: &Parts, pod: &Pod) -> Result<Caller, Problem> {
-        match owner(parts, pod) {
+        match owner(&parts.headers, pod) {
             Some(Owner::Good(jid)) => {
                 let role =
                     pod.look(|accounts| accounts.member(&jid.local).map(|(role, _)| role))?;
@@ -48,8 +44,10 @@ impl Caller {
     }
 }
 
-fn owner(parts: &Parts, pod: &Pod) -> Option<Owner> {
-    pod.owner(&header(parts).and_then(token::bearer)?)
+/// Whose token is shown.
+pub fn owner(headers: &HeaderMap, pod: &Pod) -> Option<Owner> {
+    let header = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    pod.owner(&token::bearer(header)?)
 }
 
 impl FromRequestParts<Arc<Pod>> for Caller {
@@ -68,7 +66,9 @@ impl FromRequestParts<Arc<Pod>> for Admin {
             Ok(Caller { role: Role::Admin, local }) => Ok(Admin { local }),
             Ok(_) => Err(Problem::forbidden()),
             // They may log in again, as what they are now; but that helps nothing here.
-            Err(_) if owner(parts, pod) == Some(Owner::Demoted) => Err(Problem::forbidden()),
+            Err(_) if owner(&parts.headers, pod) == Some(Owner::Demoted) => {
+                Err(Problem::forbidden())
+            }
             Err(problem) => Err(problem),
         }
     }

@@ -25,6 +25,7 @@ use crate::problem::Problem;
 use crate::projection::{News, Projection};
 use crate::server::{Changes, Connection, Version};
 use crate::settings::{Change, Choices, LUA, Setting};
+use crate::sse::Places;
 use crate::store::{Error, Kept, Store};
 use crate::throttle::Throttle;
 use crate::token::{Digest, Standing, Token, Tokens};
@@ -56,6 +57,8 @@ pub struct Pod {
     settings: Arc<tokio::sync::Mutex<()>>,
     /// Where requests come from.
     pub desk: Desk,
+    /// Of streams of events.
+    pub places: Places,
     state: Arc<Mutex<State>>,
 }
 
@@ -130,8 +133,8 @@ impl Pod {
         };
         let (setup, login, settings) = Default::default();
         let (outside, state) = (Arc::new(outside), Arc::new(Mutex::new(state)));
-        let desk = Desk::new();
-        Pod { config, store, outside, setup, login, init, settings, desk, state }
+        let (desk, places) = (Desk::new(), Places::default());
+        Pod { config, store, outside, setup, login, init, settings, desk, places, state }
     }
 
     /// One whose requests come from there.
@@ -154,6 +157,7 @@ impl Pod {
             init: self.init.clone(),
             settings: self.settings.clone(),
             desk: self.desk.clone(),
+            places: self.places.clone(),
             state: self.state.clone(),
         }
     }

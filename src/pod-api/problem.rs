@@ -180,6 +180,13 @@ impl Problem {
         Problem { retry_after: Some(retry_after), ..problem }
     }
 
+    /// More streams of events than one may have, or all together.
+    pub fn too_many_streams() -> Problem {
+        let message = "Too many streams of events are open: end one, or wait a little.";
+        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message);
+        Problem { retry_after: Some(5), ..problem }
+    }
+
     /// Something that nothing here does.
     pub fn not_implemented() -> Problem {
         let message = "This cannot be changed.";

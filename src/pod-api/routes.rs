@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use utoipa_axum::routes;
 use crate::app::Desk;
 use crate::openapi::{self, at};
 use crate::pod::Pod;
+use crate::sse;
 
 mod config;
 mod degraded;
@@ -43,7 +44,9 @@ pub fn router(pod: Arc<Pod>) -> Router {
     let (router, document) = described();
     let document = Bytes::from(document.to_string());
     let description = Router::new().route(DESCRIPTION, get(describe)).with_state(document);
-    router.with_state(pod).merge(description).layer(map_response(uncached))
+    let bounded = from_fn_with_state(pod.clone(), sse::bounded);
+    let router = router.with_state(pod).merge(description);
+    router.layer(bounded).layer(map_response(uncached))
 }
 
 /// What is there while the configuration is wrong, which anybody may be told.

@@ -7,7 +7,7 @@ use std::thread;
 
 use appliance::settings::Domain;
 use bytes::Bytes;
-use rusqlite::{Connection, ErrorCode, Transaction, params};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
 use crate::token::{Digest, Standing, Token};
@@ -193,7 +193,9 @@ impl Store {
     ) -> Result<(), Error> {
         let (done, is_done) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            let result = connection.transaction().and_then(|transaction| {
+            // For writing from its beginning: whoever else writes is waited for, never overtaken.
+            let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+            let result = begun.and_then(|transaction| {
                 what(&transaction)?;
                 transaction.commit()
             });

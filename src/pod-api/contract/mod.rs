@@ -1,6 +1,7 @@
 //! The contract, proved over a real socket against the real router: a Pod whose Server and init are
 //! fakes that keep their own promises strictly.
 
+mod checklist;
 mod client;
 pub mod gate;
 mod members;

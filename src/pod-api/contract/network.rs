@@ -370,7 +370,7 @@ async fn two_hundred_streams_leave_nothing_behind() {
     for _ in 0..200 {
         streams.push(open(&world, &alice).await);
     }
-    // As many as there are places; the others wait for one.
+    // As many as one may have, and no more attempts than there are places for.
     until("they are served", || world.outside.state().waiting == MOST_ATTEMPTS).await;
     drop(streams);
     until("none is left", || world.outside.state().waiting == 0).await;
@@ -449,4 +449,38 @@ async fn dns_that_is_right_already_is_seen_at_start() {
             assert!(world.pod.onboarding().all_dns_checks_passed_once);
         }
     }
+}
+
+#[tokio::test]
+async fn streams_are_bounded_and_one_that_ends_makes_room() {
+    let world = world("").await;
+    let (alice, bob) = (world.token("alice").await, world.token("bob").await);
+    world.outside.state().is_silent = true;
+    let mut streams = vec![];
+    for _ in 0..8 {
+        let mut stream = open(&world, &alice).await;
+        let mut first = [0; 15];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200 OK");
+        streams.push(stream);
+    }
+    let more = events(&world, &alice, "/v1/network/checks").await;
+    assert_eq!((more.status, more.error().as_str()), (429, "too_many_requests"));
+    assert_eq!(more.header("retry-after"), Some("5"));
+    // Who wants no events, and who is another, needn't wait.
+    assert_eq!(world.ask_as(&alice, "GET", "/v1/members").await.status, 200);
+    assert_eq!(events(&world, &bob, "/v1/enrich-members?jids=").await.status, 200);
+    assert_eq!(events(&world, "odd", "/v1/network/checks").await.status, 401);
+    streams.pop();
+    // It is seen to have gone a moment later.
+    for _ in 0..1000 {
+        let mut again = open(&world, &alice).await;
+        let mut first = [0; 15];
+        again.read_exact(&mut first).await.unwrap();
+        if &first == b"HTTP/1.1 200 OK" {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("there is never room again");
 }

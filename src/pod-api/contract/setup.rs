@@ -14,7 +14,7 @@ use super::{PASSWORD, World, until};
 const FIRST: &str = r#"{"username":"alice","password":"correct horse battery","nickname":"Alice"}"#;
 
 #[tokio::test]
-async fn versions_answer_whatever_the_server_does() {
+async fn c24_versions_answer_whatever_the_server_does() {
     let world = World::start().await;
     let block = |version: &str| {
         json!({

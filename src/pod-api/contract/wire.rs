@@ -184,7 +184,7 @@ async fn the_rotation_and_the_settings_cross_both_wires() {
 }
 
 #[tokio::test]
-async fn a_damaged_database_ends_it_but_does_not_keep_the_gate_shut() {
+async fn c30_a_damaged_database_ends_it_but_does_not_keep_the_gate_shut() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     std::fs::write(path("bootstrap"), "the bootstrap secret").unwrap();

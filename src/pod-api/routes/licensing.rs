@@ -76,7 +76,7 @@ pub(super) async fn status(State(pod): State<Arc<Pod>>, _: Admin) -> Result<Json
 #[utoipa::path(
     put, path = "/v1/licensing/license", tag = "Pod",
     request_body(content((String = "text/plain"), (Vec<u8> = "application/octet-stream"))),
-    responses((status = 400, description = "`bad_request`: there is nothing to buy."), (status = 501, description = "Never.")),
+    responses((status = 400, description = "`bad_request`: there is nothing to buy."), (status = 204, description = "Never.")),
     security(("admin" = []))
 )]
 pub(super) async fn buy(_: Admin) -> Problem {

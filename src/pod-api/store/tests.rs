@@ -57,7 +57,7 @@ async fn what_was_written_is_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_damaged_one_is_told_and_kept() {
+async fn c30_a_damaged_one_is_told_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE);
     let (store, _) = Store::open(folder.path()).unwrap();
@@ -129,4 +129,44 @@ async fn one_of_the_first_version_is_brought_up_to_date() {
     assert_eq!(kept.tokens, [(Digest([2; 32]), token("c@d"))]);
     assert_eq!(kept.settings, []);
     store.keep_settings(vec![("tls_profile", Some("\"old\"".into()))]).await.unwrap();
+}
+
+#[tokio::test]
+async fn others_that_read_or_write_are_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(folder.path()).unwrap();
+    let mode = |of: &Connection| -> String {
+        of.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap()
+    };
+    let reader = Connection::open(folder.path().join(FILE)).unwrap();
+    assert_eq!(mode(&reader), "wal");
+    let count = |of: &Connection| -> u32 {
+        of.query_row("SELECT count(*) FROM nickname", [], |row| row.get(0)).unwrap()
+    };
+    // A reader that goes on holding what it sees, as a backup does; and a writer for a while.
+    reader.execute_batch("BEGIN").unwrap();
+    assert_eq!(count(&reader), 0);
+    let writer = Connection::open(folder.path().join(FILE)).unwrap();
+    writer.execute_batch("BEGIN IMMEDIATE; INSERT INTO nickname VALUES ('other', 'x')").unwrap();
+    let blocked = std::time::Instant::now();
+    let blocker = thread::spawn(move || {
+        thread::sleep(std::time::Duration::from_millis(300));
+        writer.execute_batch("COMMIT").unwrap();
+    });
+    let writes: Vec<_> = (0..100)
+        .map(|number| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                store.keep_nickname(format!("member{number}"), Some("x".into())).await
+            })
+        })
+        .collect();
+    for write in writes {
+        write.await.unwrap().unwrap();
+    }
+    assert!(blocked.elapsed() >= std::time::Duration::from_millis(300));
+    blocker.join().unwrap();
+    assert_eq!(count(&reader), 0, "it sees what it saw");
+    reader.execute_batch("COMMIT").unwrap();
+    assert_eq!(count(&reader), 101);
 }
