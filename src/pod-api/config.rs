@@ -4,35 +4,41 @@
 //! ours are another program's, so they aren't looked at.
 
 pub mod network;
+mod read;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
-use std::path::{Path, PathBuf};
+use std::num::NonZeroU32;
+use std::path::Path;
 use std::time::Duration;
 
 use appliance::settings::{
-    Contact, Domain, Domains, LogLevel, Retention, Settings, TlsProfile, UNSETTLED_DOMAIN, Uri,
+    Contact, Domain, Domains, LogLevel, Overrides, RawLua, Retention, Settings, TlsProfile,
+    UNSETTLED_DOMAIN, Uri,
 };
 use serde::{Deserialize, Serialize};
-use toml::{Table, Value as Toml};
+use toml::Value as Toml;
 use utoipa::ToSchema;
 
 use crate::duration::Span;
 use network::{Address, Checks, ChecksTable, DashboardUrl};
+pub use read::Error;
 
-/// The most bytes that a configuration may have.
+/// The most bytes of what `stele-init` hands over.
 const LONGEST: u64 = 1024 * 1024;
 /// Passwords may not be allowed to be shorter than this.
 const SHORTEST_PASSWORD: usize = 8;
-/// What names of the environment begin with.
-const PREFIX: &str = "PROSE_";
 
 /// All that is configured, each value right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The messaging server's part of it.
     pub server: ServerConfig,
+    /// Did the operator say the domain?
+    pub is_domain_set: bool,
+    /// The most members, if the operator set a bound.
+    pub user_limit: Option<NonZeroU32>,
     /// The fewest characters that a new password must have.
     pub min_password_length: usize,
     /// How long after a login its token is good.
@@ -88,6 +94,12 @@ pub struct Defaults {
     pub user_data_backup_interval: String,
     pub push_notification_with_body: bool,
     pub push_notification_with_sender: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Object)]
+    pub prosody_overrides: Option<Box<Overrides>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String)]
+    pub prosody_overrides_raw: Option<RawLua>,
 }
 
 /// How uploads are encrypted: it is only shown.
@@ -113,6 +125,13 @@ struct Document {
     /// The older name of `api.network_checks.retry_interval`.
     default_retry_interval: Option<Span>,
     debug_use_at_your_own_risk: Debug,
+    licensing: Licensing,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Licensing {
+    user_limit: Option<NonZeroU32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -163,23 +182,6 @@ struct Debug {
     c2s_unencrypted: bool,
 }
 
-/// Why there is no [`Config`].
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// It cannot be read.
-    #[error("cannot read {0}: {1}")]
-    Read(PathBuf, std::io::Error),
-    /// It has more than [`LONGEST`] bytes.
-    #[error("cannot read {0}: it has more than {LONGEST} bytes")]
-    TooLong(PathBuf),
-    /// What is wrong in it, with its line.
-    #[error("cannot understand {0}: {1}")]
-    File(PathBuf, String),
-    /// What is wrong in it and the environment taken together.
-    #[error("cannot understand {PREFIX}… in the environment: {0}")]
-    Environment(String),
-}
-
 impl ServerConfig {
     /// What has an effect on the Server: what `stele-init` renders its configuration from.
     pub fn settings(&self) -> Settings {
@@ -200,6 +202,8 @@ impl ServerConfig {
             c2s_unencrypted,
             log_level,
             public_contacts,
+            prosody_overrides: defaults.prosody_overrides,
+            prosody_overrides_raw: defaults.prosody_overrides_raw,
         }
     }
 }
@@ -217,7 +221,7 @@ pub fn operators_environment(credentials: &Path) -> Result<BTreeMap<String, Stri
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(error) => return Err(Error::Read(path, error)),
     }
-    serde_json::from_slice(&text).map_err(|error| Error::File(path, error.to_string()))
+    serde_json::from_slice(&text).map_err(|error| Error::Variables(path, error.line()))
 }
 
 impl Config {
@@ -227,35 +231,21 @@ impl Config {
         self.dashboard_url.clone().unwrap_or_else(default)
     }
 
-    /// Reads the file, if there is one, and the environment.
+    /// Reads files, the weakest first, as far as they are there, and the environment. Should neither
+    /// say a domain, it is the one that was `chosen`.
     pub fn load(
-        path: &Path,
+        paths: &[&Path],
         environment: impl Iterator<Item = (String, String)>,
+        chosen: Option<&Domain>,
     ) -> Result<Config, Error> {
-        let mut text = String::new();
-        match File::open(path) {
-            Ok(file) => {
-                let read = file.take(LONGEST + 1).read_to_string(&mut text);
-                read.map_err(|error| Error::Read(path.into(), error))?;
+        let mut is_domain_set = false;
+        let config = read::read(paths, environment, checked, |table| {
+            is_domain_set = table.get("server").and_then(|it| it.get("domain")).is_some();
+            if let Some(domain) = chosen.filter(|_| !is_domain_set) {
+                read::set(table, &["server", "domain"], Toml::String(domain.to_string()));
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => (),
-            Err(error) => return Err(Error::Read(path.into(), error)),
-        }
-        if text.len() as u64 > LONGEST {
-            return Err(Error::TooLong(path.into()));
-        }
-        // Alone, so that what is wrong in it is told with its line.
-        let alone = toml::from_str(&text).map_err(|error| error.to_string()).and_then(checked);
-        alone.map_err(|error| Error::File(path.into(), error))?;
-        let mut table: Table = text.parse().unwrap_or_default();
-        let environment = environment
-            .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.to_lowercase(), value)));
-        for (name, value) in environment {
-            let keys: Vec<&str> = name.split("__").collect();
-            set(&mut table, &keys, scalar(value));
-        }
-        let together = table.try_into().map_err(|error: toml::de::Error| error.to_string());
-        together.and_then(checked).map_err(Error::Environment)
+        })?;
+        Ok(Config { is_domain_set, ..config })
     }
 }
 
@@ -282,6 +272,8 @@ fn checked(document: Document) -> Result<Config, String> {
     let avatar_ttl = document.api.member_enriching.cache_ttl.map(|span| span.0);
     Ok(Config {
         server,
+        is_domain_set: false,
+        user_limit: document.licensing.user_limit,
         min_password_length,
         token_ttl,
         avatar_ttl: avatar_ttl.unwrap_or(Duration::from_secs(2 * 60)),
@@ -289,34 +281,6 @@ fn checked(document: Document) -> Result<Config, String> {
         dashboard_url: document.dashboard.url.or(document.dashboard_url),
         network_checks: document.api.network_checks.complete(document.default_retry_interval),
     })
-}
-
-/// Puts a value below nested tables. What is in its way gives way: the environment wins.
-fn set(table: &mut Table, keys: &[&str], value: Toml) {
-    match keys {
-        [] => (),
-        [key] => drop(table.insert((*key).to_owned(), value)),
-        [key, rest @ ..] => {
-            let inner = table.entry(*key).or_insert_with(|| Toml::Table(Table::new()));
-            if !inner.is_table() {
-                *inner = Toml::Table(Table::new());
-            }
-            if let Toml::Table(inner) = inner {
-                set(inner, rest, value);
-            }
-        }
-    }
-}
-
-/// What TOML would read, or else the text as it is.
-fn scalar(text: String) -> Toml {
-    let parsed = format!("it = {text}").parse::<Table>().ok();
-    let it = parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("it"));
-    match it {
-        Some(value @ (Toml::Boolean(_) | Toml::Integer(_) | Toml::Array(_))) => value,
-        Some(Toml::String(text)) => Toml::String(text),
-        _ => Toml::String(text),
-    }
 }
 
 impl Default for Defaults {
@@ -336,6 +300,8 @@ impl Default for Defaults {
             user_data_backup_interval: "P1W".into(),
             push_notification_with_body: true,
             push_notification_with_sender: true,
+            prosody_overrides: None,
+            prosody_overrides_raw: None,
         }
     }
 }
@@ -350,7 +316,7 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let environment =
             environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
-        Config::load(&path, environment).map_err(|error| error.to_string())
+        Config::load(&[&path], environment, None).map_err(|error| error.to_string())
     }
 
     fn contacts(abuse: &str) -> BTreeMap<Contact, Vec<Uri>> {
@@ -359,11 +325,24 @@ mod tests {
 
     #[test]
     fn nothing_configured_is_a_pod_of_prose_local() {
-        let none = Config::load(Path::new("/nonexistent/Prose.toml"), std::iter::empty()).unwrap();
+        let none = Config::load(&[Path::new("/nonexistent")], std::iter::empty(), None).unwrap();
         assert_eq!(none, load("", &[]).unwrap());
         assert_eq!(none.server.settings(), Settings::new(UNSETTLED_DOMAIN.parse().unwrap()));
         assert_eq!(none.min_password_length, 15);
         assert_eq!((none.token_ttl.as_secs(), none.avatar_ttl.as_secs()), (10_800, 120));
+    }
+
+    #[test]
+    fn a_domain_that_was_chosen_gives_way_to_the_operators() {
+        let chosen: Domain = "chosen.example".parse().unwrap();
+        for (variables, expected, is_set) in [
+            (vec![], "chosen.example", false),
+            (vec![("PROSE_SERVER__DOMAIN", "a.example")], "a.example", true),
+        ] {
+            let variables = variables.iter().map(|(name, it)| (name.to_string(), it.to_string()));
+            let config = Config::load(&[], variables, Some(&chosen)).unwrap();
+            assert_eq!((config.server.domain.as_ref(), config.is_domain_set), (expected, is_set));
+        }
     }
 
     #[test]
@@ -373,7 +352,7 @@ mod tests {
         let path = folder.path().join("environment");
         std::fs::write(&path, r#"{"PROSE_SERVER__DOMAIN":"a.example"}"#).unwrap();
         let variables = operators_environment(folder.path()).unwrap();
-        let config = Config::load(Path::new("/nonexistent"), variables.into_iter()).unwrap();
+        let config = Config::load(&[], variables.into_iter(), None).unwrap();
         assert_eq!(config.server.domain.as_ref(), "a.example");
         std::fs::write(&path, "[]").unwrap();
         let error = operators_environment(folder.path()).unwrap_err().to_string();

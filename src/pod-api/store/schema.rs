@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::Error;
 
 /// Each brings the database from the version that is its place in this list to the next one.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 5] = [
     "
     CREATE TABLE token (
         digest BLOB PRIMARY KEY CHECK (length(digest) = 32), -- SHA-256: the token itself is nowhere
@@ -37,6 +37,12 @@ const STEPS: [&str; 3] = [
         one INTEGER PRIMARY KEY CHECK (one = 1),
         picture BLOB NOT NULL -- PNG, JPEG or GIF
     ) STRICT;
+",
+    "
+    CREATE TABLE onboarding (key TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+",
+    "
+    ALTER TABLE token ADD COLUMN standing INTEGER NOT NULL DEFAULT 0; -- member, admin, demoted
 ",
 ];
 

@@ -218,11 +218,16 @@ fn settings_of_the_operators_are_served_by_and_wrong_ones_leave_the_last_good() 
     seed("7");
     let vm = Machine::direct(&image).on(&disk).start();
     let said = vm.wait_for(SAID, BOOT);
-    // The gate doesn't depend on it, and the Server goes on; only the API has nothing to say.
+    // The gate doesn't depend on it, and the Server goes on; the API says what is wrong, and little
+    // else.
     vm.wait_for("stele-init: gate: open", BOOT);
     served(&vm);
-    let answer = vm.get("/api/pod/version");
+    assert_eq!(vm.get("/api/pod/version").status, 200);
+    assert_eq!(vm.get("/api/health").status, 503);
+    let answer = vm.get("/api/v1/workspace");
+    let message = answer.body["message"].as_str().unwrap_or_default();
     assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(message.contains("Prose.toml: line 2: server.domain: "), "{answer:?}");
     vm.wait_for("prosody.cfg.lua is an operator's own; kept as", SOON);
     eprintln!("{}", said.text);
     vm.power_off(SOON);
