@@ -1,9 +1,11 @@
 //! Members: accounts that have a role in the Pod, as the API shows them.
 
+use appliance::secret::Secret;
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
+use crate::mail::address::EmailAddress;
 use crate::problem::Problem;
 
 /// What a member may do.
@@ -49,6 +51,14 @@ pub fn nickname(text: String) -> Result<String, Problem> {
     Ok(text)
 }
 
+/// A new password of at least so many characters.
+pub fn password(text: String, least: usize) -> Result<Secret, Problem> {
+    if text.chars().count() < least {
+        return Err(Problem::password_too_short(least));
+    }
+    Secret::try_from(text).map_err(|_| Problem::password_unusable())
+}
+
 /// `GET /v1/members` without a search.
 #[derive(Debug, Serialize)]
 pub struct Member {
@@ -69,7 +79,7 @@ pub struct EnrichedMember {
     /// What they call themselves.
     pub nickname: Option<String>,
     /// How to reach them if they forget their password.
-    pub email: Option<String>,
+    pub email: Option<EmailAddress>,
     /// Their picture.
     pub avatar: Option<Avatar>,
 }

@@ -12,18 +12,23 @@ use serde_json::Value;
 
 use crate::config::{Config, Defaults, ServerConfig};
 use crate::init::{self, Init};
+use crate::invitation::Invitations;
 use crate::jid::{Jid, Localpart};
 use crate::log;
 use crate::network::Outside;
 use crate::picture::Picture;
 use crate::problem::Problem;
 use crate::projection::{News, Projection};
+use crate::reset::{Recovery, Resets};
 use crate::server::{Changes, Connection, Version};
 use crate::settings::{Change, Choices, Setting};
 use crate::store::{Error, Kept, Store};
 use crate::throttle::Throttle;
 use crate::token::{Digest, Token, Tokens};
 use crate::workspace::Workspace;
+
+mod invitations;
+mod recovery;
 
 /// See above.
 pub struct Pod {
@@ -33,8 +38,8 @@ pub struct Pod {
     pub store: Store,
     /// The world, as seen from here.
     pub outside: Arc<Outside>,
-    /// Held by whoever makes, changes or deletes an account, or names the workspace: one after the
-    /// other.
+    /// Held by whoever makes, changes or deletes an account or an invitation, or names the
+    /// workspace: one after the other.
     pub setup: tokio::sync::Mutex<()>,
     /// Held while the Server hashes a password, which stops its only thread: one after the other.
     pub login: tokio::sync::Mutex<()>,
@@ -54,6 +59,10 @@ struct State {
     workspace: Option<Workspace>,
     icon: Option<Picture>,
     nicknames: HashMap<Localpart, String>,
+    invitations: Invitations,
+    invitation_was_sent: bool,
+    resets: Resets,
+    addresses: HashMap<Localpart, Recovery>,
     choices: Choices,
     /// What `stele-init` accepted last.
     accepted: Option<Settings>,
@@ -81,7 +90,13 @@ impl Pod {
     ) -> Pod {
         let nicknames = kept.nicknames.into_iter();
         let nicknames = nicknames.filter_map(|(of, it)| Some((Localpart::parse(&of).ok()?, it)));
+        let addresses = kept.addresses.into_iter();
+        let addresses = addresses.filter_map(|(of, it)| Some((Localpart::parse(&of).ok()?, it)));
         let state = State {
+            invitations: Invitations::new(kept.invitations),
+            invitation_was_sent: kept.invitation_was_sent,
+            resets: Resets::new(kept.resets),
+            addresses: addresses.collect(),
             tokens: Tokens::new(kept.tokens),
             workspace: kept.workspace,
             icon: kept.icon.and_then(Picture::new),
@@ -114,11 +129,15 @@ impl Pod {
             known.is_none_or(|known| known.created.is_some_and(|made| made > token.created))
         };
         let void = self.with(|state| state.tokens.revoke(is_void));
+        self.catch_up_with_recovery(&projection).await;
+        let invited = |local: &Localpart| projection.account(local).is_some();
+        let accepted = self.invitations(|invitations| invitations.void(invited));
         self.with(|state| {
             state.server = Some(version);
             state.link = Some(Link { connection, projection });
         });
         self.forget(void).await;
+        self.drop_invitations(accepted).await;
     }
 
     /// The Server isn't in step any more. Was it?
@@ -136,10 +155,18 @@ impl Pod {
         for news in news {
             match news {
                 News::OtherHost => is_another = true,
-                News::NewPassword(local) => self.log_out(&local).await,
+                News::Created(local) => {
+                    let void = self.invitations(|invitations| invitations.void(|it| *it == local));
+                    self.drop_invitations(void).await;
+                }
+                News::NewPassword(local) => {
+                    self.log_out(&local).await;
+                    self.void_resets(&local).await;
+                }
                 News::Deleted(local) => {
                     self.log_out(&local).await;
                     self.forget_name(&local).await;
+                    self.forget_recovery(&local).await;
                 }
             }
         }

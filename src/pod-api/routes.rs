@@ -14,11 +14,15 @@ use crate::pod::Pod;
 mod config;
 mod first_account;
 mod health;
+mod invitation_tokens;
+mod invitations;
 mod login;
 mod member;
 mod members;
 mod network;
+mod passwords;
 mod pod_config;
+mod recovery;
 mod version;
 mod workspace;
 
@@ -65,6 +69,10 @@ pub fn router(pod: Arc<Pod>) -> Router {
         .route("/v1/members/{jid}/nickname", put(member::set_nickname))
         .route("/v1/enrich-members", get(members::enrich))
         .merge(config::routes())
+        .merge(invitations::routes())
+        .merge(invitation_tokens::routes())
+        .merge(passwords::routes())
+        .merge(recovery::routes())
         .layer(map_response(uncached))
         .with_state(pod)
 }

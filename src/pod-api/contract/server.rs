@@ -225,7 +225,7 @@ impl State {
             "rotate_secret" => vec!["new"],
             "accounts" | "sessions" => vec!["host"],
             "changes" => vec!["since", "wait"],
-            "check_password" => vec!["host", "localpart", "password"],
+            "check_password" | "set_password" => vec!["host", "localpart", "password"],
             "create_account" => vec!["host", "localpart", "password", "role"],
             "set_role" => vec!["host", "localpart", "role"],
             "delete_account" => vec!["host", "localpart"],
@@ -260,8 +260,19 @@ impl State {
                 let ok = account.is_some_and(|account| account.password == text("password"));
                 Ok(json!({ "ok": ok }))
             }
-            "set_role" | "delete_account" if !self.accounts.contains_key(&name) => {
+            "set_role" | "set_password" | "delete_account"
+                if !self.accounts.contains_key(&name) =>
+            {
                 Err(refused(404, "no_such_account"))
+            }
+            "set_password" if text("password").contains('\u{fffe}') => {
+                Err(refused(400, "malformed"))
+            }
+            "set_password" => {
+                let account = self.accounts.get_mut(&name).unwrap();
+                (account.password, account.sessions) = (text("password"), 0);
+                self.record(json!({ "kind": "password", "localpart": name }));
+                Ok(json!({}))
             }
             "set_role" => {
                 let change = self.set_role(&name, &text("role"));

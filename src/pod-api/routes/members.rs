@@ -119,11 +119,12 @@ fn enriched(
     role: Role,
     known: &Known,
 ) -> EnrichedMember {
+    let may_know = to.role == Role::Admin || to.local == *local;
     EnrichedMember {
         member: member(pod, to, local, role),
         online: known.is_online,
         nickname: pod.nickname(local),
-        email: None,
+        email: pod.address(local).filter(|_| may_know),
         avatar: None,
     }
 }
