@@ -64,7 +64,7 @@ pub struct Settings {
     /// Are other servers talked to?
     #[serde(default)]
     pub federation_enabled: bool,
-    /// Only to those below? Nothing enforces that yet, so with it there is no federation.
+    /// Only to those below?
     #[serde(default)]
     pub federation_whitelist_enabled: bool,
     /// Servers that may be talked to.
@@ -156,10 +156,9 @@ impl Settings {
         Ok(serde_json::from_slice(json)?)
     }
 
-    /// Is Prosody to talk to other servers? Not where it may only talk to some: see
-    /// [`Settings::federation_whitelist_enabled`].
-    pub fn is_federated(&self) -> bool {
-        self.federation_enabled && !self.federation_whitelist_enabled
+    /// Does Prosody talk to other servers, but only to friendly ones?
+    pub fn is_among_friends(&self) -> bool {
+        self.federation_enabled && self.federation_whitelist_enabled
     }
 }
 

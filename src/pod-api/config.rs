@@ -18,6 +18,7 @@ use appliance::settings::{
 };
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value as Toml};
+use utoipa::ToSchema;
 
 use crate::duration::Span;
 use mail::{Branding, Mail, Notifiers};
@@ -64,8 +65,9 @@ pub struct Config {
 
 /// The messaging server's settings, by the API's names for them: as `GET /v1/server/config` shows
 /// them to an admin.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ServerConfig {
+    #[schema(value_type = String)]
     pub domain: Domain,
     #[serde(flatten)]
     pub defaults: Defaults,
@@ -79,18 +81,23 @@ pub struct ServerConfig {
 }
 
 /// `[server.defaults]`: what holds for a setting that no admin has changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
+#[schema(as = ServerSettings)]
 pub struct Defaults {
     pub message_archive_enabled: bool,
+    #[schema(value_type = String)]
     pub message_archive_retention: Retention,
     pub file_upload_allowed: bool,
     pub file_storage_encryption_scheme: EncryptionScheme,
+    #[schema(value_type = String)]
     pub file_storage_retention: Retention,
     pub mfa_required: bool,
+    #[schema(value_type = String)]
     pub tls_profile: TlsProfile,
     pub federation_enabled: bool,
     pub federation_whitelist_enabled: bool,
+    #[schema(value_type = Vec<String>)]
     pub federation_friendly_servers: Domains,
     /// Only shown, as the next one.
     pub settings_backup_interval: String,
@@ -100,7 +107,7 @@ pub struct Defaults {
 }
 
 /// How uploads are encrypted: it is only shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum EncryptionScheme {
     /// The only one.
     #[serde(rename = "AES-256")]

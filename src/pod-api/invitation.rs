@@ -10,6 +10,7 @@
 
 use appliance::secret::Secret;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::jid::Localpart;
 use crate::mail::address::EmailAddress;
@@ -60,7 +61,7 @@ pub struct Links {
 }
 
 /// How somebody learns that they are invited.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "channel", rename_all = "lowercase")]
 pub enum Contact {
     /// By a letter.

@@ -20,6 +20,7 @@ mod mail;
 mod member;
 mod moment;
 mod network;
+mod openapi;
 mod page;
 mod picture;
 mod pod;

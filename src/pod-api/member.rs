@@ -4,12 +4,13 @@ use appliance::secret::Secret;
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
+use utoipa::ToSchema;
 
 use crate::mail::address::EmailAddress;
 use crate::problem::Problem;
 
 /// What a member may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Role {
     /// Their own things.
@@ -60,7 +61,7 @@ pub fn password(text: String, least: usize) -> Result<Secret, Problem> {
 }
 
 /// `GET /v1/members` without a search.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Member {
     /// `alice@example.org`
     pub jid: String,
@@ -69,7 +70,7 @@ pub struct Member {
 }
 
 /// One of them with all that is known. Each key is always there.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EnrichedMember {
     /// Who, and what they may do.
     #[serde(flatten)]
@@ -85,7 +86,7 @@ pub struct EnrichedMember {
 }
 
 /// A picture: none is known yet of anybody.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub enum Avatar {}
 
 /// What somebody looks for: some words, of which one is enough. None finds everybody.

@@ -1,6 +1,8 @@
 //! Pictures, as clients upload them: bytes, base64, or base64 in JSON. What they are is told by how
 //! they begin, not by what they are declared to be.
 
+use std::borrow::Cow;
+
 use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
 use base64::Engine as _;
@@ -8,6 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::body;
 use crate::problem::Problem;
@@ -59,6 +63,29 @@ impl<S: Sync> FromRequest<S> for Picture {
         let declared = declared.map_err(|_| Problem::no_picture())?;
         let declared = declared.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         Picture::uploaded(&declared, body::read(request.into_body(), LONGEST).await?)
+    }
+}
+
+/// How a [`Picture`] is shown.
+#[derive(ToSchema)]
+#[schema(as = Picture)]
+#[allow(dead_code)] // it only describes
+struct Shown {
+    base64: String,
+    /// Its media type.
+    #[schema(example = "image/png")]
+    r#type: String,
+}
+
+impl PartialSchema for Picture {
+    fn schema() -> RefOr<Schema> {
+        Shown::schema()
+    }
+}
+
+impl ToSchema for Picture {
+    fn name() -> Cow<'static, str> {
+        "Picture".into()
     }
 }
 

@@ -1,11 +1,15 @@
 //! What a request is answered when it can't be granted: the one place where an error becomes a
 //! status.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::{init, log, mail, server, settings, store};
 
@@ -258,6 +262,28 @@ impl From<store::Error> for Problem {
         log::error(format_args!("{error}"));
         let message = "The database does not work: the log says why.";
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "database_error", message)
+    }
+}
+
+/// How a [`Problem`] is shown.
+#[derive(ToSchema)]
+#[allow(dead_code)] // it only describes
+struct Shown {
+    /// The word that programs go by.
+    error: String,
+    /// The sentence that people read.
+    message: String,
+}
+
+impl PartialSchema for Problem {
+    fn schema() -> RefOr<Schema> {
+        Shown::schema()
+    }
+}
+
+impl ToSchema for Problem {
+    fn name() -> Cow<'static, str> {
+        "Problem".into()
     }
 }
 

@@ -3,12 +3,18 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::State;
 use axum::http::HeaderValue;
-use axum::http::header::CACHE_CONTROL;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::middleware::map_response;
-use axum::response::Response;
-use axum::routing::{get, head, post, put};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use serde_json::Value;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use crate::openapi::{self, at};
 use crate::pod::Pod;
 
 mod config;
@@ -26,59 +32,149 @@ mod recovery;
 mod version;
 mod workspace;
 
+/// Where the API is described.
+const DESCRIPTION: &str = "/openapi.json";
+
 /// The whole API.
 pub fn router(pod: Arc<Pod>) -> Router {
-    Router::new()
-        .route("/version", get(version::api))
-        .route("/v1/version", get(version::api))
-        .route("/pod/version", get(version::pod))
-        .route("/v1/pod/version", get(version::pod))
-        .route("/server/version", get(version::server))
-        .route("/v1/server/version", get(version::server))
-        .route("/health", get(health::health))
-        .route("/healthz", get(health::health))
-        .route("/v1/health", get(health::health))
-        .route("/v1/healthz", get(health::health))
-        .route("/v1/login", post(login::login))
-        .route("/v1/init/first-account", head(first_account::exists).put(first_account::create))
-        .route(
-            "/v1/workspace",
-            get(workspace::read)
-                .head(workspace::exists)
-                .put(workspace::initialize)
-                .patch(workspace::change),
-        )
-        .route("/v1/workspace/name", get(workspace::name).put(workspace::set_name))
-        .route(
-            "/v1/workspace/accent-color",
-            get(workspace::accent_color).put(workspace::set_accent_color),
-        )
-        .route("/v1/workspace/icon", get(workspace::icon).put(workspace::set_icon))
-        .route("/v1/network/dns/records", get(network::records))
-        .route("/v1/network/checks", get(network::all))
-        .route("/v1/network/checks/dns", get(network::dns))
-        .route("/v1/network/checks/ip", get(network::ip))
-        .route("/v1/network/checks/ports", get(network::ports))
-        .route("/v1/pod/config", get(pod_config::pod))
-        .route("/v1/pod/config/address", get(pod_config::address))
-        .route("/v1/dashboard/config", get(pod_config::dashboard))
-        .route("/v1/dashboard/config/url", get(pod_config::dashboard_url))
-        .route("/v1/members", get(members::list).head(members::count))
-        .route("/v1/members/{jid}", get(members::one).delete(member::delete))
-        .route("/v1/members/{jid}/role", put(member::set_role))
-        .route("/v1/members/{jid}/nickname", put(member::set_nickname))
-        .route("/v1/enrich-members", get(members::enrich))
+    let (router, document) = described();
+    let document = Bytes::from(document.to_string());
+    let description = Router::new().route(DESCRIPTION, get(describe)).with_state(document);
+    router.with_state(pod).merge(description).layer(map_response(uncached))
+}
+
+/// All that can be asked for, and its description.
+fn described() -> (Router<Arc<Pod>>, Value) {
+    let (router, document) = all().split_for_parts();
+    (router, openapi::complete(&document))
+}
+
+fn all() -> OpenApiRouter<Arc<Pod>> {
+    OpenApiRouter::with_openapi(openapi::head())
+        .routes(routes!(version::api))
+        .routes(at("/v1/version", routes!(version::api)))
+        .routes(routes!(version::pod))
+        .routes(at("/v1/pod/version", routes!(version::pod)))
+        .routes(routes!(version::server))
+        .routes(at("/v1/server/version", routes!(version::server)))
+        .routes(routes!(health::health))
+        .routes(at("/healthz", routes!(health::health)))
+        .routes(at("/v1/health", routes!(health::health)))
+        .routes(at("/v1/healthz", routes!(health::health)))
+        .routes(routes!(login::login))
+        .routes(routes!(first_account::exists, first_account::create))
+        .routes(routes!(
+            workspace::read,
+            workspace::exists,
+            workspace::initialize,
+            workspace::change
+        ))
+        .routes(routes!(workspace::name, workspace::set_name))
+        .routes(routes!(workspace::accent_color, workspace::set_accent_color))
+        .routes(routes!(workspace::icon, workspace::set_icon))
+        .routes(routes!(network::records))
+        .routes(routes!(network::all))
+        .routes(routes!(network::dns))
+        .routes(routes!(network::ip))
+        .routes(routes!(network::ports))
+        .routes(routes!(pod_config::pod))
+        .routes(routes!(pod_config::address))
+        .routes(routes!(pod_config::dashboard))
+        .routes(routes!(pod_config::dashboard_url))
+        .routes(routes!(members::list, members::count))
+        .routes(routes!(members::one, member::delete))
+        .routes(routes!(member::set_role))
+        .routes(routes!(member::set_nickname))
+        .routes(routes!(members::enrich))
         .merge(config::routes())
-        .merge(invitations::routes())
-        .merge(invitation_tokens::routes())
-        .merge(passwords::routes())
-        .merge(recovery::routes())
-        .layer(map_response(uncached))
-        .with_state(pod)
+        .routes(routes!(invitations::may_invite, invitations::list, invitations::create))
+        .routes(routes!(invitations::one, invitations::cancel))
+        .routes(routes!(invitations::resend))
+        .routes(routes!(invitation_tokens::details))
+        .routes(routes!(invitation_tokens::accept))
+        .routes(routes!(invitation_tokens::reject))
+        .routes(routes!(passwords::start))
+        .routes(routes!(passwords::finish))
+        .routes(routes!(recovery::read, recovery::write))
+        .routes(at(recovery::OTHER_PATHS[0], routes!(recovery::read, recovery::write)))
+        .routes(at(recovery::OTHER_PATHS[1], routes!(recovery::read, recovery::write)))
+}
+
+async fn describe(State(document): State<Bytes>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], document)
 }
 
 /// No answer is kept by a browser or a proxy.
 async fn uncached(mut response: Response) -> Response {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an operation must say of itself.
+    fn flaws(path: &str, method: &str, operation: &Value) -> Vec<String> {
+        let mut flaws = vec![];
+        let mut must = |is_so: bool, what: &str| {
+            if !is_so {
+                flaws.push(format!("{method} {path}: {what}"));
+            }
+        };
+        must(operation["summary"].as_str().is_some_and(|it| !it.is_empty()), "has no summary");
+        must(operation["tags"].as_array().is_some_and(|it| it.len() == 1), "has no tag");
+        must(operation["operationId"].is_string(), "has no name");
+        let responses = operation["responses"].as_object().cloned().unwrap_or_default();
+        // 501: it never does, and says so.
+        let is_good = |status: &String| status.starts_with(['2', '3']) || status == "501";
+        must(responses.keys().any(is_good), "never succeeds");
+        for (status, response) in &responses {
+            let says = response["description"].as_str().is_some_and(|it| !it.is_empty());
+            must(says, &format!("{status} isn't explained"));
+        }
+        let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+        for name in path.split('/').filter_map(|it| it.strip_prefix('{')) {
+            let name = name.trim_end_matches('}');
+            let is_it = |it: &Value| it["in"] == "path" && it["name"] == name;
+            must(parameters.iter().any(is_it), &format!("{name} isn't explained"));
+        }
+        let takes = ["put", "post", "patch"].contains(&method);
+        let about_body = responses.contains_key("415");
+        must(!takes || about_body || operation["requestBody"].is_null(), "takes what body?");
+        flaws
+    }
+
+    #[test]
+    fn each_route_is_documented() {
+        let document = described().1;
+        assert_eq!(document["openapi"], "3.1.0");
+        let mut names = std::collections::BTreeSet::new();
+        let mut flawed = vec![];
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                flawed.extend(flaws(path, method, operation));
+                assert!(names.insert(operation["operationId"].to_string()), "{method} {path}");
+            }
+        }
+        assert_eq!(flawed, Vec::<String>::new());
+        assert!(names.len() > 60, "{}", names.len());
+        assert_ne!(flaws("/x", "get", &Value::Null), Vec::<String>::new(), "it finds nothing");
+    }
+
+    /// Only the description itself may be registered without one.
+    #[test]
+    fn there_is_no_route_past_the_documentation() {
+        let sources = [concat!(env!("CARGO_MANIFEST_DIR"), "/routes.rs")].map(Into::into);
+        let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/routes")).unwrap();
+        let all = sources.into_iter().chain(folder.map(|it| it.unwrap().path()));
+        let registered = |path: std::path::PathBuf| {
+            let text = std::fs::read_to_string(path).unwrap();
+            [".route(", ".route_service(", ".nest_service("].map(|it| text.matches(it).count())
+        };
+        let found: Vec<[usize; 3]> = all.map(registered).collect();
+        let sum = |at: usize| found.iter().map(|it| it[at]).sum::<usize>();
+        // The one, and those that this test names.
+        assert_eq!([sum(0), sum(1), sum(2)], [2, 1, 1]);
+    }
 }

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 
 use crate::config::Defaults;
 use crate::log;
@@ -94,6 +95,25 @@ impl Setting {
     /// As paths have it.
     pub fn segment(self) -> String {
         self.0.replace('_', "-")
+    }
+
+    /// What its values are.
+    pub fn schema(self) -> Schema {
+        let of = |kind| ObjectBuilder::new().schema_type(kind);
+        match self.0 {
+            "message_archive_retention" | "file_storage_retention" => of(Type::String)
+                .description(Some("`infinite`, or one of P1Y, P6M, P2W, P30D and the like."))
+                .into(),
+            "tls_profile" => {
+                let words = ["modern", "intermediate", "old"];
+                of(Type::String).enum_values(Some(words)).into()
+            }
+            "federation_friendly_servers" => {
+                let domain = of(Type::String).description(Some("A domain."));
+                ArrayBuilder::new().items(domain).unique_items(true).into()
+            }
+            _ => of(Type::Boolean).into(),
+        }
     }
 
     fn all() -> impl Iterator<Item = Setting> {

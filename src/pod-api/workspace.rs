@@ -1,6 +1,7 @@
 //! The workspace: the organisation that the Pod hosts, as it calls itself.
 
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
 use crate::picture::Picture;
 use crate::problem::Problem;
@@ -18,7 +19,8 @@ pub struct Workspace {
 }
 
 /// What is shown of it. Each key is always there.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Workspace)]
 pub struct Shown {
     name: String,
     icon: Option<Picture>,
@@ -26,19 +28,23 @@ pub struct Shown {
 }
 
 /// What it is initialised with.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = WorkspaceWish)]
 pub struct Wish {
+    #[schema(min_length = 1, max_length = 48)]
     name: String,
     accent_color: Option<String>,
 }
 
 /// What is to be another: what isn't said stays.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[schema(as = WorkspaceChange)]
 pub struct Change {
     /// Its name.
     pub name: Option<String>,
     /// `Some(None)` takes it away.
     #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>)]
     pub accent_color: Option<Option<String>>,
 }
 

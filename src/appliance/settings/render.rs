@@ -83,7 +83,7 @@ impl Certificate {
 }
 
 /// What clients of the domain can do.
-const MODULES: [&str; 16] = [
+const MODULES: [&str; 17] = [
     "blocklist",
     "bookmarks",
     "carbons",
@@ -96,11 +96,15 @@ const MODULES: [&str; 16] = [
     "roster",
     "saslauth",
     "smacks",
+    "team",
     "tls",
     "vcard4",
     "vcard_legacy",
     "version",
 ];
+/// What a host needs to talk to other servers, besides what Prosody loads by itself. Accounts' host
+/// has some of it anyway.
+const FEDERATION: [&str; 3] = ["dialback", "s2s_bidi", "tls"];
 /// Modules that Prosody loads by itself, and that the internal host has no use for: it has no
 /// sessions, and neither clients nor servers reach it.
 const NOT_INTERNAL: [&str; 7] =
@@ -126,12 +130,12 @@ pub fn render(settings: &Settings, place: &Place) -> String {
     let mut text = Text::new("the Server's configuration, of the Pod's settings. Changes are lost");
     text.everywhere(place, settings.log_level);
     text.option("tls_profile", tls_profile(settings.tls_profile));
-    if !settings.is_federated() {
+    if !settings.federation_enabled {
         text.option("modules_disabled", Value::texts(["s2s", "s2s_auth_certs"]));
     }
     text.internal_host();
     text.domain(settings, place);
-    text.rooms(settings);
+    text.rooms(settings, place);
     if settings.file_upload_allowed {
         text.uploads(settings);
     }
@@ -207,15 +211,9 @@ impl Text {
         let mut also = |module, is_wanted: bool| modules.extend(is_wanted.then_some(module));
         also("mam", settings.message_archive_enabled);
         also("cloud_notify", place.prosody == Prosody::V13_0);
-        also("dialback", settings.is_federated());
-        also("s2s_bidi", settings.is_federated());
         also("server_contact_info", !settings.public_contacts.is_empty());
-        self.option("modules_enabled", Value::texts(modules));
-        if let Certificate::SelfSigned { key, certificate } = &place.certificate {
-            let files = vec![("key", key.as_str()), ("certificate", certificate.as_str())];
-            let files = files.into_iter().map(|(name, path)| (name, path.into())).collect();
-            self.option("ssl", Value::Table(files));
-        }
+        self.modules(modules, settings);
+        self.certificate(place);
         // An account of which 0.12 knows no role is a member, and so it is in 13.0.
         self.option("default_user_role", "prosody:member");
         self.option("c2s_require_encryption", !settings.c2s_unencrypted);
@@ -233,12 +231,37 @@ impl Text {
         }
     }
 
-    fn rooms(&mut self, settings: &Settings) {
+    /// These, and what talking to other servers needs: to all, or to friends.
+    fn modules(&mut self, mut modules: Vec<&str>, settings: &Settings) {
+        if settings.federation_enabled {
+            let lacking = FEDERATION.into_iter().filter(|it| !modules.contains(it));
+            modules.extend(lacking.collect::<Vec<_>>());
+        }
+        if settings.is_among_friends() {
+            modules.push("friends");
+        }
+        self.option("modules_enabled", Value::texts(modules));
+        if settings.is_among_friends() {
+            let friends = Vec::from(settings.federation_friendly_servers.clone());
+            self.option("friendly_servers", Value::texts(friends));
+        }
+    }
+
+    fn certificate(&mut self, place: &Place) {
+        if let Certificate::SelfSigned { key, certificate } = &place.certificate {
+            let files = vec![("key", key.as_str()), ("certificate", certificate.as_str())];
+            let files = files.into_iter().map(|(name, path)| (name, path.into())).collect();
+            self.option("ssl", Value::Table(files));
+        }
+    }
+
+    fn rooms(&mut self, settings: &Settings, place: &Place) {
         self.component(&settings.domain.below("groups"), "muc");
         self.option("name", "Rooms");
         self.option("restrict_room_creation", "local");
         let modules = settings.message_archive_enabled.then_some("muc_mam");
-        self.option("modules_enabled", Value::texts(modules));
+        self.modules(modules.into_iter().collect(), settings);
+        self.certificate(place);
         self.option("max_archive_query_results", 100_i64);
         self.option("muc_log_by_default", true);
         self.option("muc_log_all_rooms", true);

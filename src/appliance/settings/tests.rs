@@ -72,6 +72,7 @@ fn each_setting_has_its_effect() {
     let set = |more: &str| all(&format!(r#"{{"domain":"a.org",{more}}}"#));
     for (text, has, has_not) in [
         (&plain, "VirtualHost \"a.org\"", "s2s_bidi"),
+        (&plain, "\"team\"", "friend"),
         (&plain, "modules_disabled = { \"s2s\", \"s2s_auth_certs\" }", "contact_info"),
         (&plain, "archive_expires_after = \"never\"", "dialback"),
         (&plain, "http_file_share_expires_after = -1", "mod_stele"),
@@ -88,10 +89,13 @@ fn each_setting_has_its_effect() {
         (&set(r#""push_notification_with_sender":false"#), "sender = false", "sender = true"),
         (&set(r#""tls_profile":"intermediate""#), "\"intermediate\"", "\"modern\""),
         (&set(r#""federation_enabled":true"#), "\"s2s_bidi\"", "{ \"s2s\", \"s2s_auth_certs\" }"),
+        (&set(r#""federation_enabled":true"#), "\"muc_mam\", \"dialback\"", "friend"),
+        (&set(r#""federation_whitelist_enabled":true"#), "\"s2s\", \"s2s_auth_certs\" }", "friend"),
         (
-            &set(r#""federation_enabled":true,"federation_whitelist_enabled":true"#),
+            &set(r#""federation_enabled":true,"federation_whitelist_enabled":true,
+                   "federation_friendly_servers":["b.org","A.org"]"#),
+            "friendly_servers = { \"b.org\", \"a.org\" }",
             "modules_disabled = { \"s2s\", \"s2s_auth_certs\" }",
-            "s2s_bidi",
         ),
         (&set(r#""c2s_unencrypted":true"#), "c2s_require_encryption = false", "= \"x\""),
         (&set(r#""log_level":"error""#), "log = { error = \"*console\" }", "info ="),

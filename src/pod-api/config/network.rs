@@ -7,6 +7,7 @@ use std::time::Duration;
 use appliance::settings::Domain;
 use axum::http::Uri;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::duration::Span;
 
@@ -73,10 +74,13 @@ impl Address {
 }
 
 /// An [`Address`] for the world.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Address)]
 pub struct ShownAddress {
     domain: Option<String>,
+    #[schema(value_type = Option<String>)]
     ipv4: Option<Ipv4Addr>,
+    #[schema(value_type = Option<String>)]
     ipv6: Option<Ipv6Addr>,
 }
 

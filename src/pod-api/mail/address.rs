@@ -5,13 +5,15 @@ use std::str::FromStr;
 
 use lettre::Address;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The most bytes of one, by RFC 5321.
 const LONGEST: usize = 254;
 
 /// `bob@corp.example`: without a name, without quotes, without anything that could end a line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, format = "email", max_length = 254)]
 pub struct EmailAddress(Address);
 
 /// What isn't one.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use utoipa::ToSchema;
 
 use super::records::{CLIENT_PORT, Data, Kind, Record, Role, SERVER_PORT};
 use super::{Outside, Setup};
@@ -54,7 +55,7 @@ struct Door {
 }
 
 /// How a check is going, or has gone. Of those for records, the worse ones are greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[allow(missing_docs)] // the words say it
 pub enum Status {
@@ -71,14 +72,14 @@ pub enum Status {
 }
 
 /// A check, and how it is going.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Finding {
     id: &'static str,
     event: &'static str,
     data: About,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct About {
     description: String,
     status: Status,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Setup;
 
@@ -18,7 +19,7 @@ pub const CLIENT_PORT: u16 = 5222;
 pub const SERVER_PORT: u16 = 5269;
 
 /// Some records, and what they are for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Step {
     /// Ends a sentence that begins with "to".
     pub purpose: &'static str,
@@ -27,7 +28,7 @@ pub struct Step {
 }
 
 /// One record, as it stands in a zone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Record {
     /// Which check looks for it.
     #[serde(skip)]
@@ -59,14 +60,27 @@ pub enum Role {
 }
 
 /// What a record says. Names are absolute, with a dot.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "UPPERCASE")]
 #[allow(missing_docs)] // the words of DNS
 pub enum Data {
-    A { value: Ipv4Addr },
-    Aaaa { value: Ipv6Addr },
-    Cname { target: String },
-    Srv { priority: u16, weight: u16, port: u16, target: String },
+    A {
+        #[schema(value_type = String)]
+        value: Ipv4Addr,
+    },
+    Aaaa {
+        #[schema(value_type = String)]
+        value: Ipv6Addr,
+    },
+    Cname {
+        target: String,
+    },
+    Srv {
+        priority: u16,
+        weight: u16,
+        port: u16,
+        target: String,
+    },
 }
 
 /// A kind of [`Data`].

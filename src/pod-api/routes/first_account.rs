@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::IntoResponse;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::body;
 use crate::jid::Localpart;
@@ -19,11 +20,18 @@ use crate::pod::Pod;
 use crate::problem::Problem;
 use crate::server;
 
-#[derive(Deserialize)]
+/// The first account, as somebody wants it.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = FirstAccount)]
 pub(super) struct Wish {
+    /// What stands before the `@` of the address.
     username: String,
+    /// Long enough: 15 characters unless configured.
     password: String,
+    /// 1 to 48 bytes.
+    #[schema(min_length = 1, max_length = 48)]
     nickname: String,
+    /// Where to reach them if they forget it.
     email: Option<EmailAddress>,
 }
 
@@ -35,11 +43,29 @@ struct FirstAccount {
     address: Option<EmailAddress>,
 }
 
+/// Is there a first account?
+#[utoipa::path(
+    head, path = "/v1/init/first-account", tag = "Setting up",
+    responses(
+        (status = 200, description = "There is."),
+        (status = 204, description = "There is none yet."),
+    )
+)]
 pub(super) async fn exists(State(pod): State<Arc<Pod>>) -> Result<StatusCode, Problem> {
     let exists = pod.look(|accounts| accounts.members().next().is_some())?;
     Ok(if exists { StatusCode::OK } else { StatusCode::NO_CONTENT })
 }
 
+/// Make the first account, an admin's.
+#[utoipa::path(
+    put, path = "/v1/init/first-account", tag = "Setting up",
+    request_body = Wish,
+    responses(
+        (status = 201, description = "Made.", body = Member, headers(("Location" = String, description = "Where the member is."))),
+        (status = 400, description = "`invalid_password`: too short."),
+        (status = 409, description = "`first_account_already_created`, or `member_already_exists`."),
+    )
+)]
 pub(super) async fn create(
     State(pod): State<Arc<Pod>>,
     body::Json(wish): body::Json<Wish>,

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use appliance::secret::Secret;
+use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::routing::{get, put};
-use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::body;
 use crate::invitation::Invitation;
@@ -22,13 +22,6 @@ use crate::problem::Problem;
 use crate::reset::Recovery;
 use crate::server::{self, Account};
 use crate::token::Digest;
-
-pub(super) fn routes() -> Router<Arc<Pod>> {
-    Router::new()
-        .route("/v1/invitation-tokens/{token}/details", get(details))
-        .route("/v1/invitation-tokens/{token}/accept", put(accept))
-        .route("/v1/invitation-tokens/{token}/reject", put(reject))
-}
 
 /// What the token in the path is kept as.
 pub(super) struct ByToken(pub Digest);
@@ -44,18 +37,28 @@ impl FromRequestParts<Arc<Pod>> for ByToken {
     }
 }
 
-#[derive(Serialize)]
-struct Details {
+/// What an invitation is to.
+#[derive(Serialize, ToSchema)]
+#[schema(as = InvitationDetails)]
+pub(super) struct Details {
+    /// Who you will be: `bob@example.org`.
     jid: String,
+    /// What you will be allowed to do.
     pre_assigned_role: Role,
     /// Never: whoever comes too late learns nothing.
     is_expired: bool,
 }
 
-#[derive(Deserialize)]
-struct Wish {
+/// How the invited want to be.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = InvitationAcceptance)]
+pub(super) struct Wish {
+    /// 1 to 48 bytes.
+    #[schema(min_length = 1, max_length = 48)]
     nickname: String,
+    /// Long enough: 15 characters unless configured.
     password: String,
+    /// Where to reach you if you forget it, if not where the invitation was sent.
     email: Option<EmailAddress>,
 }
 
@@ -66,7 +69,16 @@ struct Acceptance {
     address: Option<EmailAddress>,
 }
 
-async fn details(
+/// What is this an invitation to?
+#[utoipa::path(
+    get, path = "/v1/invitation-tokens/{token}/details", tag = "Invitations",
+    params(("token" = String, Path, description = "What stands at the end of a link.")),
+    responses(
+        (status = 200, description = "To this.", body = Details),
+        (status = 410, description = "`invitation_not_found`: used, cancelled, or expired."),
+    )
+)]
+pub(super) async fn details(
     State(pod): State<Arc<Pod>>,
     ByToken(token): ByToken,
 ) -> Result<Json<Details>, Problem> {
@@ -79,7 +91,20 @@ async fn details(
     }))
 }
 
-async fn accept(
+/// Accept an invitation: become a member.
+#[utoipa::path(
+    put, path = "/v1/invitation-tokens/{token}/accept", tag = "Invitations",
+    params(("token" = String, Path, description = "What stands at the end of a link.")),
+    request_body = Wish,
+    responses(
+        (status = 200, description = "The account is there: log in."),
+        (status = 400, description = "`invalid_password`: too short; the link is good still."),
+        (status = 403, description = "`user_limit_reached`: there are as many members as there may be."),
+        (status = 409, description = "`member_already_exists`: the name is taken by now."),
+        (status = 410, description = "`invitation_not_found`: used, cancelled, or expired."),
+    )
+)]
+pub(super) async fn accept(
     State(pod): State<Arc<Pod>>,
     ByToken(token): ByToken,
     body::Json(wish): body::Json<Wish>,
@@ -94,8 +119,15 @@ async fn accept(
     Ok(StatusCode::OK)
 }
 
+/// Reject an invitation.
+///
 /// Whatever the body is; and what isn't there is rejected already.
-async fn reject(
+#[utoipa::path(
+    put, path = "/v1/invitation-tokens/{token}/reject", tag = "Invitations",
+    params(("token" = String, Path, description = "What stands at the end of a link.")),
+    responses((status = 204, description = "Its links are dead, if they were not."))
+)]
+pub(super) async fn reject(
     State(pod): State<Arc<Pod>>,
     ByToken(token): ByToken,
 ) -> Result<StatusCode, Problem> {

@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{FromRequestParts, Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::auth::{Admin, Caller};
 use crate::body;
@@ -26,45 +26,53 @@ use crate::page::Query;
 use crate::pod::{Pod, now};
 use crate::problem::Problem;
 
-pub(super) fn routes() -> Router<Arc<Pod>> {
-    Router::new()
-        .route("/v1/invitations", get(list).head(may_invite).post(create))
-        .route("/v1/invitations/{id}", get(one).delete(cancel))
-        .route("/v1/invitations/{id}/resend", post(resend))
-}
-
-#[derive(Deserialize)]
-struct Wish {
+/// Somebody to be invited.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = InvitationRequest)]
+pub(super) struct Wish {
+    /// What will stand before the `@` of their address.
     username: String,
+    /// What they will be allowed to do: `MEMBER` unless told.
     pre_assigned_role: Option<Role>,
     #[serde(flatten)]
     contact: Contact,
 }
 
 /// An invitation, without its tokens: they are the invited's.
-#[derive(Debug, Serialize)]
-struct Shown {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Invitation)]
+pub(super) struct Shown {
     /// A number: the Dashboard compares it with one.
     invitation_id: i64,
+    #[schema(format = DateTime)]
     created_at: String,
+    /// Who they will be: `bob@example.org`.
     jid: String,
+    /// What they will be allowed to do.
     pre_assigned_role: Role,
     contact: Contact,
+    /// So do both links.
+    #[schema(format = DateTime)]
     accept_token_expires_at: String,
+    /// It is too late; it may be sent again.
     is_expired: bool,
     /// Only where no letter has them, and only at this moment.
     #[serde(flatten)]
     urls: Option<Urls>,
 }
 
-#[derive(Debug, Serialize)]
+/// The links of an invitation that no letter has.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = InvitationLinks)]
 struct Urls {
+    /// Who opens it accepts.
     accept_url: String,
+    /// Who opens it rejects.
     reject_url: String,
 }
 
 /// Which one: the number in the path.
-struct Id(i64);
+pub(super) struct Id(i64);
 
 impl FromRequestParts<Arc<Pod>> for Id {
     type Rejection = Problem;
@@ -75,8 +83,19 @@ impl FromRequestParts<Arc<Pod>> for Id {
     }
 }
 
-/// The Dashboard asks this before it shows how to invite somebody.
-async fn may_invite(
+/// May you invite somebody, by letter?
+///
+/// The Dashboard asks this before it shows how. Without a mail server, invite by link.
+#[utoipa::path(
+    head, path = "/v1/invitations", tag = "Invitations",
+    responses(
+        (status = 204, description = "You may."),
+        (status = 403, description = "You are no admin, or not logged in."),
+        (status = 412, description = "No mail server is configured."),
+    ),
+    security((), ("admin" = []))
+)]
+pub(super) async fn may_invite(
     State(pod): State<Arc<Pod>>,
     caller: Option<Caller>,
 ) -> Result<StatusCode, Problem> {
@@ -90,7 +109,33 @@ async fn may_invite(
     }
 }
 
-async fn list(
+/// All invitations, the oldest first, page by page.
+///
+/// Also those that have expired, for 30 days.
+#[utoipa::path(
+    get, path = "/v1/invitations", tag = "Invitations",
+    params(
+        ("page_number" = Option<u64>, Query, description = "From 1 on.", minimum = 1),
+        ("page_size" = Option<u64>, Query, description = "Rows of a page: 20 unless told.", minimum = 1),
+        ("until" = Option<String>, Query, description = "Only those that were made until then.", format = DateTime),
+    ),
+    responses(
+        (status = 200, description = "The last page.", body = Vec<Shown>, headers(
+            ("Pagination-Current-Page" = u64, description = "As asked for."),
+            ("Pagination-Page-Size" = u64, description = "As asked for."),
+            ("Pagination-Page-Count" = u64, description = "Of all of them."),
+            ("Pagination-Item-Count" = u64, description = "Of all of them."),
+        )),
+        (status = 206, description = "There are more pages.", body = Vec<Shown>, headers(
+            ("Pagination-Current-Page" = u64, description = "As asked for."),
+            ("Pagination-Page-Size" = u64, description = "As asked for."),
+            ("Pagination-Page-Count" = u64, description = "Of all of them."),
+            ("Pagination-Item-Count" = u64, description = "Of all of them."),
+        )),
+    ),
+    security(("admin" = []))
+)]
+pub(super) async fn list(
     State(pod): State<Arc<Pod>>,
     _: Admin,
     RawQuery(query): RawQuery,
@@ -108,11 +153,40 @@ async fn list(
     Ok(page.of(shown))
 }
 
-async fn one(State(pod): State<Arc<Pod>>, _: Admin, id: Id) -> Result<Json<Shown>, Problem> {
+/// An invitation.
+#[utoipa::path(
+    get, path = "/v1/invitations/{id}", tag = "Invitations",
+    params(("id" = i64, Path, description = "The invitation's number.")),
+    responses(
+        (status = 200, description = "It, without its links.", body = Shown),
+        (status = 410, description = "`invitation_not_found`: used, cancelled, or never there."),
+    ),
+    security(("admin" = []))
+)]
+pub(super) async fn one(
+    State(pod): State<Arc<Pod>>,
+    _: Admin,
+    id: Id,
+) -> Result<Json<Shown>, Problem> {
     find(&pod, id).map(|invitation| Json(show(&pod, &invitation, None)))
 }
 
-async fn create(
+/// Invite somebody, by letter or by a link that you hand on yourself.
+///
+/// With the channel `link`, this answer has the links, and no other ever.
+#[utoipa::path(
+    post, path = "/v1/invitations", tag = "Invitations",
+    request_body = Wish,
+    responses(
+        (status = 201, description = "Invited; a letter was sent.", body = Shown, headers(("Location" = String, description = "Where the invitation is."))),
+        (status = 400, description = "The body is no JSON, or there are too many invitations."),
+        (status = 409, description = "`invitation_already_exists`, or `member_already_exists`."),
+        (status = 500, description = "`missing_config`: no mail server is configured. Or something went wrong."),
+        (status = 502, description = "The letter could not be sent, so there is no invitation."),
+    ),
+    security(("admin" = []))
+)]
+pub(super) async fn create(
     State(pod): State<Arc<Pod>>,
     by: Admin,
     body::Json(wish): body::Json<Wish>,
@@ -127,8 +201,26 @@ async fn create(
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(shown)))
 }
 
-/// 204 where a letter was sent; where there is none, the new links.
-async fn resend(State(pod): State<Arc<Pod>>, _: Admin, id: Id) -> Result<Response, Problem> {
+/// Send an invitation again, with other links, and the whole time to accept it.
+///
+/// The old links are dead.
+#[utoipa::path(
+    post, path = "/v1/invitations/{id}/resend", tag = "Invitations",
+    params(("id" = i64, Path, description = "The invitation's number.")),
+    responses(
+        (status = 200, description = "Its channel is `link`: here are the new ones.", body = Shown),
+        (status = 204, description = "A letter was sent."),
+        (status = 410, description = "`invitation_not_found`: used, cancelled, or never there."),
+        (status = 500, description = "`missing_config`: no mail server is configured. Or something went wrong."),
+        (status = 502, description = "The letter could not be sent: the old links are good still."),
+    ),
+    security(("admin" = []))
+)]
+pub(super) async fn resend(
+    State(pod): State<Arc<Pod>>,
+    _: Admin,
+    id: Id,
+) -> Result<Response, Problem> {
     let rearmed = tokio::spawn(rearm(pod, id)).await;
     let shown = rearmed.map_err(|_| Problem::internal())??;
     Ok(match shown.urls {
@@ -137,7 +229,21 @@ async fn resend(State(pod): State<Arc<Pod>>, _: Admin, id: Id) -> Result<Respons
     })
 }
 
-async fn cancel(State(pod): State<Arc<Pod>>, _: Admin, id: Id) -> Result<StatusCode, Problem> {
+/// Take an invitation back.
+#[utoipa::path(
+    delete, path = "/v1/invitations/{id}", tag = "Invitations",
+    params(("id" = i64, Path, description = "The invitation's number.")),
+    responses(
+        (status = 204, description = "Its links are dead."),
+        (status = 410, description = "`invitation_not_found`: used, cancelled, or never there."),
+    ),
+    security(("admin" = []))
+)]
+pub(super) async fn cancel(
+    State(pod): State<Arc<Pod>>,
+    _: Admin,
+    id: Id,
+) -> Result<StatusCode, Problem> {
     let _setup = pod.setup.lock().await;
     let invitation = find(&pod, id)?;
     pod.withdraw(invitation.id).await?;

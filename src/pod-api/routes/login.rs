@@ -7,7 +7,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::jid::Jid;
 use crate::log;
@@ -16,10 +17,26 @@ use crate::problem::Problem;
 use crate::throttle::Who;
 use crate::token::{self, Digest, Token};
 
+/// The answer to a login. It is shown to nobody else, and not kept as it is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Login {
+    token: String,
+}
+
+/// Get a token for an address and a password.
+#[utoipa::path(
+    post, path = "/v1/login", tag = "Login",
+    responses(
+        (status = 200, description = "To be sent as `Authorization: Bearer`.", body = Login),
+        (status = 401, description = "`unauthorized`, or `invalid_credentials`."),
+        (status = 429, description = "`too_many_requests`: after failed logins, for a while."),
+    ),
+    security(("password" = []))
+)]
 pub(super) async fn login(
     State(pod): State<Arc<Pod>>,
     headers: HeaderMap,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Login>, Problem> {
     let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let basic = header.and_then(token::basic).ok_or_else(Problem::unauthorized)?;
     let (name, password) = basic;
@@ -34,7 +51,7 @@ pub(super) async fn login(
     let created = pod::now();
     let expires = created.saturating_add(pod.config.token_ttl.as_secs());
     pod.log_in(Digest::of(&token), Token { jid: jid.to_string(), created, expires }).await?;
-    Ok(Json(json!({ "token": token.reveal() })))
+    Ok(Json(Login { token: token.reveal().to_owned() }))
 }
 
 /// Is it a member's, with this password?

@@ -59,6 +59,18 @@ impl Whom {
     }
 }
 
+/// Give a member another role.
+#[utoipa::path(
+    put, path = "/v1/members/{jid}/role", tag = "Members",
+    params(("jid" = String, Path, description = "The member's address, such as alice@example.org.")),
+    request_body = Role,
+    responses(
+        (status = 200, description = "The role.", body = Role),
+        (status = 403, description = "`forbidden`, or `cannot_change_own_role`."),
+        (status = 404, description = "`member_not_found`"),
+    ),
+    security(("admin" = []))
+)]
 pub(super) async fn set_role(
     State(pod): State<Arc<Pod>>,
     by: Admin,
@@ -75,7 +87,19 @@ pub(super) async fn set_role(
     Ok(Json(role))
 }
 
+/// Delete a member, and all that is theirs.
+///
 /// Also of one that isn't there any more.
+#[utoipa::path(
+    delete, path = "/v1/members/{jid}", tag = "Members",
+    params(("jid" = String, Path, description = "The member's address, such as alice@example.org.")),
+    responses(
+        (status = 204, description = "Deleted."),
+        (status = 403, description = "`forbidden`, or `cannot_remove_self`."),
+        (status = 404, description = "`member_not_found`: it is no member's address."),
+    ),
+    security(("admin" = []))
+)]
 pub(super) async fn delete(
     State(pod): State<Arc<Pod>>,
     by: Admin,
@@ -90,6 +114,17 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Say how you want to be called.
+#[utoipa::path(
+    put, path = "/v1/members/{jid}/nickname", tag = "Members",
+    params(("jid" = String, Path, description = "The member's address, such as alice@example.org.")),
+    request_body(content = String, content_type = "application/json", description = "1 to 48 bytes, without control characters."),
+    responses(
+        (status = 204, description = "Taken."),
+        (status = 403, description = "`forbidden`: it is somebody else's."),
+    ),
+    security(("member" = []))
+)]
 pub(super) async fn set_nickname(
     State(pod): State<Arc<Pod>>,
     Oneself(local): Oneself,

@@ -7,6 +7,8 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::member::Whom;
 use crate::auth::Caller;
@@ -21,6 +23,42 @@ use crate::sse;
 /// The most characters of a search.
 const LONGEST_SEARCH: usize = 128;
 
+/// The rows of a page.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code)] // it only describes
+enum Members {
+    /// Without a search.
+    All(Vec<Member>),
+    /// With one.
+    Found(Vec<EnrichedMember>),
+}
+
+/// All members, page by page; or those that are found by a search.
+#[utoipa::path(
+    get, path = "/v1/members", tag = "Members",
+    params(
+        ("page_number" = Option<u64>, Query, description = "From 1 on.", minimum = 1),
+        ("page_size" = Option<u64>, Query, description = "Rows of a page: 20 unless told.", minimum = 1),
+        ("q" = Option<String>, Query, description = "Words, one of which is in the nickname or the name. With it, rows are of EnrichedMember.", max_length = 128),
+    ),
+    responses(
+        (status = 200, description = "The last page.", body = Members, headers(
+            ("Pagination-Current-Page" = u64, description = "As asked for."),
+            ("Pagination-Page-Size" = u64, description = "As asked for."),
+            ("Pagination-Page-Count" = u64, description = "Of all of them."),
+            ("Pagination-Item-Count" = u64, description = "Of all of them."),
+        )),
+        (status = 206, description = "There are more pages.", body = Members, headers(
+            ("Pagination-Current-Page" = u64, description = "As asked for."),
+            ("Pagination-Page-Size" = u64, description = "As asked for."),
+            ("Pagination-Page-Count" = u64, description = "Of all of them."),
+            ("Pagination-Item-Count" = u64, description = "Of all of them."),
+        )),
+        (status = 422, description = "The search is too long."),
+    ),
+    security(("member" = []))
+)]
 pub(super) async fn list(
     State(pod): State<Arc<Pod>>,
     caller: Caller,
@@ -46,7 +84,27 @@ pub(super) async fn list(
     Ok(page.of(found.map(|(_, member)| member).collect()))
 }
 
+/// How many members there are.
+///
 /// Only the headers, as of pages with one row.
+#[utoipa::path(
+    head, path = "/v1/members", tag = "Members",
+    responses(
+        (status = 200, description = "In the headers.", headers(
+            ("Pagination-Current-Page" = u64, description = "As asked for."),
+            ("Pagination-Page-Size" = u64, description = "As asked for."),
+            ("Pagination-Page-Count" = u64, description = "Of all of them."),
+            ("Pagination-Item-Count" = u64, description = "Of all of them."),
+        )),
+        (status = 206, description = "As well.", headers(
+            ("Pagination-Current-Page" = u64, description = "As asked for."),
+            ("Pagination-Page-Size" = u64, description = "As asked for."),
+            ("Pagination-Page-Count" = u64, description = "Of all of them."),
+            ("Pagination-Item-Count" = u64, description = "Of all of them."),
+        )),
+    ),
+    security(("member" = []))
+)]
 pub(super) async fn count(
     State(pod): State<Arc<Pod>>,
     caller: Caller,
@@ -55,6 +113,16 @@ pub(super) async fn count(
     Ok(Page { number: 1, size: 1 }.of(members))
 }
 
+/// A member.
+#[utoipa::path(
+    get, path = "/v1/members/{jid}", tag = "Members",
+    params(("jid" = String, Path, description = "The member's address, such as alice@example.org.")),
+    responses(
+        (status = 200, description = "All that is known.", body = EnrichedMember),
+        (status = 404, description = "`member_not_found`"),
+    ),
+    security(("member" = []))
+)]
 pub(super) async fn one(
     State(pod): State<Arc<Pod>>,
     caller: Caller,
@@ -69,7 +137,18 @@ pub(super) async fn one(
     Ok(Json(enriched(&pod, &caller, &jid.local, role, &known)))
 }
 
+/// All that is known of some members.
+///
 /// Those who are asked for, as far as they are members: by JID, or one after the other.
+#[utoipa::path(
+    get, path = "/v1/enrich-members", tag = "Members",
+    params(("jids" = Vec<String>, Query, description = "Their addresses: `jids=…&jids=…`, or `jids[]=…`. Who is no member is left out.")),
+    responses((status = 200, description = "By address. Where events are accepted: `enriched-member`, one a member, then `end`.", content(
+        (BTreeMap<String, EnrichedMember> = "application/json"),
+        (String = "text/event-stream"),
+    ))),
+    security(("member" = []))
+)]
 pub(super) async fn enrich(
     State(pod): State<Arc<Pod>>,
     caller: Caller,

@@ -7,12 +7,14 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::auth::Admin;
 use crate::duration::Span;
 use crate::network::Setup;
-use crate::network::checks::{Check, Group};
+use crate::network::checks::{Check, Finding, Group};
+use crate::network::records::Step;
 use crate::page::Query;
 use crate::pod::Pod;
 use crate::problem::Problem;
@@ -21,10 +23,31 @@ use crate::sse;
 /// How long a client may want a failed check to rest, in seconds.
 const INTERVALS: std::ops::RangeInclusive<u64> = 1..=60;
 
-pub(super) async fn records(State(pod): State<Arc<Pod>>, _: Admin) -> Json<Value> {
-    Json(json!({ "steps": Setup::of(&pod.config, &pod.server_config()).steps() }))
+#[derive(Serialize, ToSchema)]
+pub(super) struct Records {
+    steps: Vec<Step>,
 }
 
+/// What the domain's owner must put into DNS.
+#[utoipa::path(
+    get, path = "/v1/network/dns/records", tag = "Network",
+    responses((status = 200, description = "Step by step.", body = Records)),
+    security(("admin" = []))
+)]
+pub(super) async fn records(State(pod): State<Arc<Pod>>, _: Admin) -> Json<Records> {
+    Json(Records { steps: Setup::of(&pod.config, &pod.server_config()).steps() })
+}
+
+/// Check all that can be seen of the Pod from outside.
+#[utoipa::path(
+    get, path = "/v1/network/checks", tag = "Network",
+    params(("interval" = Option<String>, Query, description = "With events: how long a failed check rests, from PT1S to PT1M.")),
+    responses((status = 200, description = "Each once. Where events are accepted: each until it passes, but not longer than 5 minutes, then `end`.", content(
+        (Vec<Finding> = "application/json"),
+        (String = "text/event-stream"),
+    ))),
+    security(("admin" = []))
+)]
 pub(super) async fn all(
     State(pod): State<Arc<Pod>>,
     _: Admin,
@@ -34,6 +57,16 @@ pub(super) async fn all(
     answer(&pod, &[Group::Dns, Group::Ports, Group::Ip], query, &headers).await
 }
 
+/// Check DNS.
+#[utoipa::path(
+    get, path = "/v1/network/checks/dns", tag = "Network",
+    params(("interval" = Option<String>, Query, description = "With events: how long a failed check rests, from PT1S to PT1M.")),
+    responses((status = 200, description = "Each once. Where events are accepted: each until it passes, but not longer than 5 minutes, then `end`.", content(
+        (Vec<Finding> = "application/json"),
+        (String = "text/event-stream"),
+    ))),
+    security(("admin" = []))
+)]
 pub(super) async fn dns(
     State(pod): State<Arc<Pod>>,
     _: Admin,
@@ -43,6 +76,16 @@ pub(super) async fn dns(
     answer(&pod, &[Group::Dns], query, &headers).await
 }
 
+/// Check whether there are addresses to connect to.
+#[utoipa::path(
+    get, path = "/v1/network/checks/ip", tag = "Network",
+    params(("interval" = Option<String>, Query, description = "With events: how long a failed check rests, from PT1S to PT1M.")),
+    responses((status = 200, description = "Each once. Where events are accepted: each until it passes, but not longer than 5 minutes, then `end`.", content(
+        (Vec<Finding> = "application/json"),
+        (String = "text/event-stream"),
+    ))),
+    security(("admin" = []))
+)]
 pub(super) async fn ip(
     State(pod): State<Arc<Pod>>,
     _: Admin,
@@ -52,6 +95,16 @@ pub(super) async fn ip(
     answer(&pod, &[Group::Ip], query, &headers).await
 }
 
+/// Check whether ports can be connected to.
+#[utoipa::path(
+    get, path = "/v1/network/checks/ports", tag = "Network",
+    params(("interval" = Option<String>, Query, description = "With events: how long a failed check rests, from PT1S to PT1M.")),
+    responses((status = 200, description = "Each once. Where events are accepted: each until it passes, but not longer than 5 minutes, then `end`.", content(
+        (Vec<Finding> = "application/json"),
+        (String = "text/event-stream"),
+    ))),
+    security(("admin" = []))
+)]
 pub(super) async fn ports(
     State(pod): State<Arc<Pod>>,
     _: Admin,

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use appliance::secret::Secret;
+use axum::Json;
 use axum::extract::{FromRequestParts, RawQuery, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
-use axum::routing::{delete, put};
-use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::invitation_tokens::ByToken;
 use super::login;
@@ -29,14 +29,8 @@ use crate::server;
 use crate::throttle::Who;
 use crate::token::{self, Digest};
 
-pub(super) fn routes() -> Router<Arc<Pod>> {
-    Router::new()
-        .route("/v1/members/{jid}/password", delete(start))
-        .route("/v1/password-reset-tokens/{token}/use", put(finish))
-}
-
 /// Who wants one: an admin, or anybody. Members who are logged in may not.
-enum Asker {
+pub(super) enum Asker {
     Anybody,
     Admin(Admin),
 }
@@ -53,15 +47,20 @@ impl FromRequestParts<Arc<Pod>> for Asker {
 }
 
 /// What an admin is told of a link. Nothing of it is for anybody else.
-#[derive(Default, Serialize)]
-struct Started {
+#[derive(Default, Serialize, ToSchema)]
+#[schema(as = PasswordReset)]
+pub(super) struct Started {
     #[serde(flatten)]
     link: Option<Link>,
 }
 
-#[derive(Serialize)]
+/// A link by which a member chooses a new password, once.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PasswordResetLink)]
 struct Link {
+    /// What stands at its end.
     token: String,
+    #[schema(format = DateTime)]
     expires_at: String,
     url: String,
 }
@@ -73,12 +72,34 @@ enum Channel {
     Link,
 }
 
-#[derive(Deserialize)]
-struct Wish {
+/// A new password.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewPassword)]
+pub(super) struct Wish {
+    /// Long enough: 15 characters unless configured.
     password: String,
 }
 
-async fn start(
+/// Let a member choose a new password, by a link.
+///
+/// Until it is used, the one that they have stays. Whoever isn't logged in is always answered the same:
+/// an empty object, whether there was somebody to send a letter to or not.
+#[utoipa::path(
+    delete, path = "/v1/members/{jid}/password", tag = "Members",
+    params(
+        ("jid" = String, Path, description = "The member's address, such as alice@example.org."),
+        ("channel" = Option<String>, Query, description = "`email` unless told; `link`: no letter, the admin hands the link on."),
+    ),
+    responses(
+        (status = 202, description = "A letter was sent, if that was wanted.", body = Started),
+        (status = 404, description = "`member_not_found`"),
+        (status = 412, description = "`missing_email_address`: nobody said where they are reached."),
+        (status = 500, description = "`missing_config`: no mail server is configured. Or something went wrong."),
+        (status = 502, description = "The letter could not be sent."),
+    ),
+    security((), ("admin" = []))
+)]
+pub(super) async fn start(
     State(pod): State<Arc<Pod>>,
     asker: Asker,
     whom: Whom,
@@ -101,7 +122,20 @@ async fn start(
     Ok((StatusCode::ACCEPTED, Json(started)))
 }
 
-async fn finish(
+/// Choose a new password, by a link.
+///
+/// Logins, clients and other such links of that member end.
+#[utoipa::path(
+    put, path = "/v1/password-reset-tokens/{token}/use", tag = "Members",
+    params(("token" = String, Path, description = "What stands at the end of a link.")),
+    request_body = Wish,
+    responses(
+        (status = 200, description = "It is the password now."),
+        (status = 400, description = "`invalid_password`: too short; the link is good still."),
+        (status = 404, description = "`password_reset_token_expired`: used, expired, or never there."),
+    )
+)]
+pub(super) async fn finish(
     State(pod): State<Arc<Pod>>,
     ByToken(token): ByToken,
     body::Json(wish): body::Json<Wish>,

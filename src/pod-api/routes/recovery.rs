@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::routing::get;
-use axum::{Json, Router};
 
 use super::member::Whom;
 use crate::auth::Caller;
@@ -17,19 +16,12 @@ use crate::member::Role;
 use crate::pod::Pod;
 use crate::problem::Problem;
 
-/// Its name has changed twice.
-const PATHS: [&str; 3] = [
-    "/v1/members/{jid}/recovery-email-address",
-    "/v1/members/{jid}/recovery-email",
-    "/v1/members/{jid}/email-address",
-];
-
-pub(super) fn routes() -> Router<Arc<Pod>> {
-    PATHS.iter().fold(Router::new(), |router, path| router.route(path, get(read).put(write)))
-}
+/// It had other names.
+pub(super) const OTHER_PATHS: [&str; 2] =
+    ["/v1/members/{jid}/email-address", "/v1/members/{jid}/recovery-email"];
 
 /// A member of whom whoever asks may know this: it is themself, or they are an admin.
-struct Of(Localpart);
+pub(super) struct Of(Localpart);
 
 impl FromRequestParts<Arc<Pod>> for Of {
     type Rejection = Problem;
@@ -46,12 +38,36 @@ impl FromRequestParts<Arc<Pod>> for Of {
     }
 }
 
-async fn read(State(pod): State<Arc<Pod>>, Of(local): Of) -> Json<Option<EmailAddress>> {
+/// Where is a member reached who forgot their password?
+#[utoipa::path(
+    get, path = "/v1/members/{jid}/recovery-email-address", tag = "Members",
+    params(("jid" = String, Path, description = "The member's address, such as alice@example.org.")),
+    responses(
+        (status = 200, description = "There; `null` if nobody said.", body = Option<EmailAddress>),
+        (status = 403, description = "`forbidden`: it is somebody else's."),
+        (status = 404, description = "`member_not_found`"),
+    ),
+    security(("member" = []))
+)]
+pub(super) async fn read(State(pod): State<Arc<Pod>>, Of(local): Of) -> Json<Option<EmailAddress>> {
     Json(pod.address(&local))
 }
 
-/// `null` forgets it.
-async fn write(
+/// Say where a member is reached who forgot their password.
+///
+/// `null` forgets it. Links that were sent elsewhere are void.
+#[utoipa::path(
+    put, path = "/v1/members/{jid}/recovery-email-address", tag = "Members",
+    params(("jid" = String, Path, description = "The member's address, such as alice@example.org.")),
+    request_body(content = Option<EmailAddress>, content_type = "application/json"),
+    responses(
+        (status = 200, description = "Taken."),
+        (status = 403, description = "`forbidden`: it is somebody else's."),
+        (status = 404, description = "`member_not_found`"),
+    ),
+    security(("member" = []))
+)]
+pub(super) async fn write(
     State(pod): State<Arc<Pod>>,
     Of(local): Of,
     body::Json(address): body::Json<Option<EmailAddress>>,

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::pod::Pod;
 
 /// A version, in as many forms as the Dashboard knows. The image holds no date and no commit, so
 /// that the same sources make the same bytes: those are null.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Version {
     version: String,
     tag: String,
@@ -21,7 +22,7 @@ pub struct Version {
 }
 
 /// Of both.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Versions {
     api: Version,
     server: Version,
@@ -48,14 +49,29 @@ impl Version {
     }
 }
 
+/// The API's version.
+#[utoipa::path(
+    get, path = "/version", tag = "Pod",
+    responses((status = 200, description = "Its version.", body = Version))
+)]
 pub(super) async fn api() -> Json<Version> {
     Json(Version::of_api())
 }
 
+/// The Server's version.
+#[utoipa::path(
+    get, path = "/server/version", tag = "Pod",
+    responses((status = 200, description = "Its version, `unknown` until it was seen.", body = Version))
+)]
 pub(super) async fn server(State(pod): State<Arc<Pod>>) -> Json<Version> {
     Json(Version::of_server(&pod))
 }
 
+/// The versions of API and Server.
+#[utoipa::path(
+    get, path = "/pod/version", tag = "Pod",
+    responses((status = 200, description = "Both.", body = Versions))
+)]
 pub(super) async fn pod(State(pod): State<Arc<Pod>>) -> Json<Versions> {
     Json(Versions { api: Version::of_api(), server: Version::of_server(&pod) })
 }

@@ -16,6 +16,16 @@ use crate::pod::Pod;
 use crate::problem::Problem;
 use crate::workspace::{Change, Shown, Wish, Workspace};
 
+/// Was the workspace initialised?
+#[utoipa::path(
+    head, path = "/v1/workspace", tag = "Workspace",
+    params(("If-Match" = String, Header, description = "`*`")),
+    responses(
+        (status = 204, description = "It was."),
+        (status = 412, description = "Not yet."),
+        (status = 428, description = "`precondition_required`: If-Match isn't `*`."),
+    )
+)]
 pub(super) async fn exists(
     State(pod): State<Arc<Pod>>,
     headers: HeaderMap,
@@ -28,7 +38,17 @@ pub(super) async fn exists(
     }
 }
 
+/// Name the workspace, before the first account is made.
+///
 /// As often as one likes, until there is a member.
+#[utoipa::path(
+    put, path = "/v1/workspace", tag = "Setting up",
+    request_body = Wish,
+    responses(
+        (status = 201, description = "Named.", body = Shown, headers(("Location" = String, description = "Where it is."))),
+        (status = 409, description = "`workspace_already_initialized`: there are members."),
+    )
+)]
 pub(super) async fn initialize(
     State(pod): State<Arc<Pod>>,
     body::Json(wish): body::Json<Wish>,
@@ -42,18 +62,40 @@ pub(super) async fn initialize(
     Ok((StatusCode::CREATED, [(LOCATION, "/v1/workspace")], Json(workspace.shown(pod.icon()))))
 }
 
+/// The workspace. Without a name of its own it is called like the domain.
+#[utoipa::path(
+    get, path = "/v1/workspace", tag = "Workspace",
+    responses((status = 200, description = "All of it.", body = Shown))
+)]
 pub(super) async fn read(State(pod): State<Arc<Pod>>) -> Json<Shown> {
     Json(current(&pod).shown(pod.icon()))
 }
 
+/// The workspace's name.
+#[utoipa::path(
+    get, path = "/v1/workspace/name", tag = "Workspace",
+    responses((status = 200, description = "Its name.", body = String, content_type = "application/json"))
+)]
 pub(super) async fn name(State(pod): State<Arc<Pod>>) -> Json<String> {
     Json(current(&pod).name)
 }
 
+/// The workspace's colour.
+#[utoipa::path(
+    get, path = "/v1/workspace/accent-color", tag = "Workspace",
+    responses((status = 200, description = "`#rrggbb`, or null.", body = Option<String>, content_type = "application/json"))
+)]
 pub(super) async fn accent_color(State(pod): State<Arc<Pod>>) -> Json<Option<String>> {
     Json(current(&pod).accent_color)
 }
 
+/// Change the workspace.
+#[utoipa::path(
+    patch, path = "/v1/workspace", tag = "Workspace",
+    request_body = Change,
+    responses((status = 200, description = "As it is now.", body = Shown)),
+    security(("admin" = []))
+)]
 pub(super) async fn change(
     State(pod): State<Arc<Pod>>,
     _: Admin,
@@ -63,6 +105,13 @@ pub(super) async fn change(
     Ok(Json(changed.shown(pod.icon())))
 }
 
+/// Name the workspace.
+#[utoipa::path(
+    put, path = "/v1/workspace/name", tag = "Workspace",
+    request_body(content = String, content_type = "application/json", description = "1 to 48 characters."),
+    responses((status = 200, description = "Its name.", body = String, content_type = "application/json")),
+    security(("admin" = []))
+)]
 pub(super) async fn set_name(
     State(pod): State<Arc<Pod>>,
     _: Admin,
@@ -72,6 +121,13 @@ pub(super) async fn set_name(
     Ok(Json(changed(&pod, change).await?.name))
 }
 
+/// Colour the workspace.
+#[utoipa::path(
+    put, path = "/v1/workspace/accent-color", tag = "Workspace",
+    request_body(content = Option<String>, content_type = "application/json", description = "`#rgb`, `#rrggbb` or null."),
+    responses((status = 200, description = "`#rrggbb`, or null.", body = Option<String>, content_type = "application/json")),
+    security(("admin" = []))
+)]
 pub(super) async fn set_accent_color(
     State(pod): State<Arc<Pod>>,
     _: Admin,
@@ -81,7 +137,21 @@ pub(super) async fn set_accent_color(
     Ok(Json(changed(&pod, change).await?.accent_color))
 }
 
+/// The workspace's picture.
+///
 /// Its bytes, or JSON for those who say that they take it.
+#[utoipa::path(
+    get, path = "/v1/workspace/icon", tag = "Workspace",
+    responses(
+        (status = 200, description = "Its bytes; or JSON, where that is accepted.", content(
+            (Option<Picture> = "application/json"),
+            (Vec<u8> = "image/png"),
+            (Vec<u8> = "image/jpeg"),
+            (Vec<u8> = "image/gif"),
+        )),
+        (status = 204, description = "It has none."),
+    )
+)]
 pub(super) async fn icon(State(pod): State<Arc<Pod>>, headers: HeaderMap) -> Response {
     let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
     let mut kinds = accepted.split(',').filter_map(|kind| kind.split(';').next());
@@ -94,6 +164,23 @@ pub(super) async fn icon(State(pod): State<Arc<Pod>>, headers: HeaderMap) -> Res
     }
 }
 
+/// Give the workspace a picture: PNG, JPEG or GIF, up to 1 MiB.
+#[utoipa::path(
+    put, path = "/v1/workspace/icon", tag = "Workspace",
+    request_body(content(
+        (String = "text/plain"),
+        (String = "application/json"),
+        (Vec<u8> = "application/octet-stream"),
+        (Vec<u8> = "image/png"),
+        (Vec<u8> = "image/jpeg"),
+        (Vec<u8> = "image/gif"),
+    ), description = "Bytes; or base64, as text or as a JSON string."),
+    responses(
+        (status = 204, description = "Taken."),
+        (status = 415, description = "`unsupported_media_type`: it is no such picture."),
+    ),
+    security(("admin" = []))
+)]
 pub(super) async fn set_icon(
     State(pod): State<Arc<Pod>>,
     _: Admin,

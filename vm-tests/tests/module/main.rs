@@ -1,5 +1,9 @@
 //! The verbs of `mod_stele`, asked of real Prosodys of both versions: docs/prosody-module.md.
 
+mod friends;
+mod profiles;
+mod team;
+
 use std::fs;
 use std::io::Write;
 use std::process::Stdio;
