@@ -26,8 +26,10 @@ pub const TIME_USER: u32 = 991;
 pub const ASK_USER: u32 = 992;
 /// The same of the child that writes the Server's configuration.
 pub const RENDER_USER: u32 = 993;
+/// The same of the children that write and read backups.
+pub const BACKUP_USER: u32 = 994;
 /// All of them: no layer's user is one.
-pub const OWN_USERS: [u32; 4] = [DHCP_USER, TIME_USER, ASK_USER, RENDER_USER];
+pub const OWN_USERS: [u32; 5] = [DHCP_USER, TIME_USER, ASK_USER, RENDER_USER, BACKUP_USER];
 
 /// The initrd's file: what must be loaded to see the disk, and which root is the only one to open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

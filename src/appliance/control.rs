@@ -10,6 +10,8 @@
 //! {"version":1,"verb":{"rotation_pending":{"secret":"…"}}}        → "accepted"
 //! {"version":1,"verb":"rotation_done"}                            → "accepted"
 //! {"version":1,"verb":{"settings":{"domain":"example.org"}}}      → "accepted"
+//! {"version":1,"verb":{"backup":"state"}}                         → {"backup":{"task":…,…}}
+//! {"version":1,"verb":{"backup":{"create":{"id":…,"lock":…}}}}    → "accepted"
 //! ```
 //!
 //! What isn't granted is answered by `{"refused":…}`, a [`Refusal`], and the connection is closed.
@@ -18,6 +20,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backup::{self, Wish};
 use crate::secret::Secret;
 use crate::settings::Settings;
 
@@ -73,6 +76,9 @@ pub enum Verb {
     /// What the Server shall be like: [`Reply::Accepted`] before that is checked. The same again
     /// changes nothing.
     Settings(Box<Settings>),
+    /// What shall be done about backups: [`Reply::Accepted`] before that is done, or
+    /// [`Reply::Backup`] to [`Wish::State`].
+    Backup(Box<Wish>),
 }
 
 /// A [`Verb`] without what it takes: what a service is granted.
@@ -95,6 +101,8 @@ pub enum VerbName {
     Rotation,
     /// [`Verb::Settings`]
     Settings,
+    /// [`Verb::Backup`]
+    Backup,
 }
 
 impl Verb {
@@ -109,6 +117,7 @@ impl Verb {
             Verb::PowerOff => VerbName::PowerOff,
             Verb::RotationPending { .. } | Verb::RotationDone => VerbName::Rotation,
             Verb::Settings(_) => VerbName::Settings,
+            Verb::Backup(_) => VerbName::Backup,
         }
     }
 }
@@ -124,6 +133,8 @@ pub enum Reply {
     /// To [`Verb::Logs`], each `<unix-ms> <priority> <text>`, the oldest first. Where they would be
     /// too long, the oldest are left out.
     Logs(Vec<String>),
+    /// To [`Wish::State`].
+    Backup(Box<backup::State>),
     /// It will be done.
     Accepted,
     /// It won't.
@@ -150,6 +161,10 @@ pub enum Refusal {
     Ending,
     /// This appliance has no gate.
     NoGate,
+    /// Something else is being backed up, restored or erased.
+    Busy,
+    /// This backup isn't what was prepared last.
+    NotPrepared,
 }
 
 /// The whole machine.

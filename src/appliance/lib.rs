@@ -3,6 +3,7 @@
 //! The builder writes them, `stele-init` and the servers read them, tests check them. Everything
 //! here is a value or a pure function: no process, no network, no file is touched.
 
+pub mod backup;
 pub mod boot;
 pub mod control;
 pub mod gpt;

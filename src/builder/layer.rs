@@ -407,7 +407,9 @@ mod tests {
         assert_eq!((entry.content, entry.mode), (Content::Program(Program::PodApi), 0o755));
         for (name, hint) in [("fornt", true), ("stele-init", false), ("nginx", false)] {
             let error = of(name).unwrap_err().to_string();
-            let unknown = format!("unknown program `{name}`, expected `front` or `pod-api`");
+            let unknown = format!(
+                "unknown program `{name}`, expected one of `stele-backup`, `front`, `pod-api`"
+            );
             assert!(error.contains(&unknown), "{error}");
             assert_eq!(error.contains("did you mean `front`?"), hint, "{error}");
         }

@@ -15,9 +15,9 @@ use serde::Deserialize;
 
 use crate::architecture::Architecture;
 
-/// What people set for C compilers and for SQLite, whose C is part of `pod-api`, by how the names
-/// begin: the guest's programs are the same without it and with it.
-const NOT_THE_GUESTS: [&str; 7] = [
+/// What people set for C compilers, for SQLite, whose C is part of `pod-api`, and for Zstandard,
+/// whose C is part of `stele-backup`, by how the names begin: the guest's programs are the same without it and with it.
+const NOT_THE_GUESTS: [&str; 8] = [
     "CFLAGS",
     "CRATE_CC_NO_DEFAULTS",
     "HOST_CFLAGS",
@@ -25,12 +25,15 @@ const NOT_THE_GUESTS: [&str; 7] = [
     "RUSTFLAGS",
     "SQLITE_MAX_",
     "TARGET_CFLAGS",
+    "ZSTD_SYS_",
 ];
 
 /// A guest program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Program {
+    /// What writes and reads backups.
+    Backup,
     /// The web front.
     Front,
     /// PID 1.
@@ -41,13 +44,14 @@ pub enum Program {
 
 impl Program {
     /// All there are.
-    pub const ALL: [Program; 3] = [Program::Front, Program::Init, Program::PodApi];
+    pub const ALL: [Program; 4] = [Program::Backup, Program::Front, Program::Init, Program::PodApi];
     /// Those that are where a layer puts them; PID 1's place is the builder's business.
-    const PLACED: [Program; 2] = [Program::Front, Program::PodApi];
+    const PLACED: [Program; 3] = [Program::Backup, Program::Front, Program::PodApi];
 
     /// The name of its file.
     pub fn name(self) -> &'static str {
         match self {
+            Program::Backup => "stele-backup",
             Program::Front => "front",
             Program::Init => "stele-init",
             Program::PodApi => "pod-api",
@@ -57,6 +61,7 @@ impl Program {
     /// The package that it is compiled from, and cargo's profile for that.
     fn source(self) -> (&'static str, &'static str) {
         match self {
+            Program::Backup => ("backup", "init"),
             Program::Front => ("front", "server"),
             Program::Init => ("init", "init"),
             Program::PodApi => ("pod-api", "server"),
@@ -71,7 +76,7 @@ impl TryFrom<String> for Program {
         let found = Program::PLACED.into_iter().find(|program| program.name() == name);
         found.ok_or_else(|| {
             let known = Program::PLACED.map(|program| format!("`{}`", program.name()));
-            format!("unknown program `{name}`, expected {}", known.join(" or "))
+            format!("unknown program `{name}`, expected one of {}", known.join(", "))
         })
     }
 }
@@ -161,7 +166,7 @@ pub fn checkout(path: &Path) -> Result<PathBuf> {
 /// Compiles a guest program of `checkout`; returns where it is.
 ///
 /// The bytes depend on the sources, the pinned compiler and the host's C library (and compiler, for
-/// SQLite), and nothing else: paths are remapped, and each program is compiled by itself, since
+/// SQLite and Zstandard), and nothing else: paths are remapped, and each program is compiled by itself, since
 /// cargo gives crates the features that any of the packages named wants of them.
 pub fn compile(
     program: Program,

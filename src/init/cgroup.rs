@@ -102,6 +102,16 @@ impl Cgroup {
         met
     }
 
+    /// Lets its processes run, or none of them, from soon on.
+    pub fn freeze(&self, is_frozen: bool) -> io::Result<()> {
+        fs::write(self.path.join("cgroup.freeze"), if is_frozen { "1" } else { "0" })
+    }
+
+    /// Does none of them run?
+    pub fn is_frozen(&self) -> bool {
+        counter(&self.read("cgroup.events"), "frozen") == 1
+    }
+
     /// What its processes take, in bytes.
     pub fn memory(&self) -> Option<u64> {
         self.read("memory.current").trim_end().parse().ok()

@@ -126,6 +126,11 @@ impl Configuration {
         Step(self)
     }
 
+    /// What was submitted last.
+    pub fn wanted(&self) -> Option<&Settings> {
+        self.wanted.as_ref()
+    }
+
     /// Why the last try failed.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()

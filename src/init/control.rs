@@ -9,6 +9,7 @@ pub mod socket;
 
 use std::collections::BTreeSet;
 
+use appliance::backup::{State, Wish};
 use appliance::control::{LONGEST, Machine, Phase, Refusal, Reply, Request, Verb, VerbName};
 use appliance::settings::Settings;
 
@@ -35,12 +36,22 @@ pub enum Effect {
     Gate(gate::Event),
     /// The Server shall be like this.
     Settings(Box<Settings>),
+    /// This shall be done about backups.
+    Backup(Box<Wish>),
 }
 
 /// Where what services, the kernel and init print is kept.
 pub trait Logs {
     /// The last lines of what is called so, so many at most, the oldest first. `None`: nothing is.
     fn last(&self, name: &str, lines: usize) -> Option<Vec<String>>;
+}
+
+/// Who knows what is done about backups.
+pub trait Backups {
+    /// How that goes.
+    fn state(&self) -> State;
+    /// May this be done now?
+    fn may(&self, wish: &Wish) -> Result<(), Refusal>;
 }
 
 impl Caller {
@@ -74,7 +85,7 @@ pub fn answer(
     caller: &Caller,
     request: Result<Request, Refusal>,
     machine: &Machine,
-    logs: &impl Logs,
+    about: &(impl Logs + Backups),
 ) -> (Reply, Option<Effect>) {
     let verb = match request {
         Ok(Request { verb, .. }) if caller.may(&verb) => verb,
@@ -85,12 +96,12 @@ pub fn answer(
         Verb::State => Ok((Reply::State(Box::new(machine.clone())), None)),
         Verb::Services => Ok((Reply::Services(machine.services.clone()), None)),
         Verb::Logs { service, lines } => {
-            printed(service, lines, logs).map(|lines| (Reply::Logs(lines), None))
+            printed(service, lines, about).map(|lines| (Reply::Logs(lines), None))
         }
         Verb::Restart { service } => restart(service, machine).map(accepted),
         Verb::Reboot => Ok(accepted(Effect::End(End::Reboot))),
         Verb::PowerOff => Ok(accepted(Effect::End(End::PowerOff))),
-        Verb::RotationPending { .. } | Verb::RotationDone | Verb::Settings(_)
+        Verb::RotationPending { .. } | Verb::RotationDone | Verb::Settings(_) | Verb::Backup(_)
             if machine.gate.is_none() =>
         {
             Err(Refusal::NoGate)
@@ -100,6 +111,11 @@ pub fn answer(
         }
         Verb::RotationDone => Ok(accepted(Effect::Gate(gate::Event::Done))),
         Verb::Settings(settings) => Ok(accepted(Effect::Settings(settings))),
+        Verb::Backup(wish) if *wish == Wish::State => {
+            Ok((Reply::Backup(Box::new(about.state())), None))
+        }
+        Verb::Backup(_) if machine.phase == Phase::Ending => Err(Refusal::Ending),
+        Verb::Backup(wish) => about.may(&wish).map(|()| accepted(Effect::Backup(wish))),
     };
     granted.unwrap_or_else(|refusal| (Reply::Refused(refusal), None))
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing in here waits for anything but [`EventLoop::wait`], and that has a deadline.
 
+mod backup;
 mod configuration;
 mod gate;
 mod happenings;
@@ -16,12 +17,13 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use appliance::boot::Appliance;
+use appliance::boot::{Appliance, Volume};
 use appliance::control::{CONTROL_SOCKET, Phase, VerbName};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use self::backup::Keeping;
 use self::gate::Bootstrap;
 use crate::clock::{self, Moment};
 use crate::control::socket::{Door, Key};
@@ -66,6 +68,8 @@ pub struct EventLoop {
     strangers: Throttle,
     /// The gate, if there is one.
     bootstrap: Option<Bootstrap>,
+    backups: Keeping,
+    volumes: Vec<Volume>,
     network: Network,
     is_network_ready: bool,
     /// The DHCP child of an interface, by its name.
@@ -118,7 +122,7 @@ impl EventLoop {
     ) -> Result<EventLoop, Failure> {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&end::signals(), flags).or_cannot("read signals")?;
-        let Appliance { name, version, services, clock: built, .. } = appliance;
+        let Appliance { name, version, services, volumes, clock: built, .. } = appliance;
         let bootstrap = Bootstrap::of(&services)?;
         let mut this = EventLoop {
             name,
@@ -131,6 +135,8 @@ impl EventLoop {
             door: open_door(),
             strangers: Throttle::default(),
             bootstrap,
+            backups: Keeping::begin(&volumes),
+            volumes,
             network,
             is_network_ready: false,
             dhcp: BTreeMap::new(),
@@ -168,6 +174,7 @@ impl EventLoop {
             let orders = self.supervisor.start();
             self.obey(orders);
             self.settle_as_before();
+            self.clear_what_is_left();
         }
         watchdog::bite_after(watchdog::SHORT);
         loop {
@@ -266,6 +273,7 @@ impl EventLoop {
             (!self.is_network_ready).then(|| self.network.deadline()),
             self.network.next_end(),
             self.bootstrap.as_ref().and_then(Bootstrap::deadline),
+            self.backups.deadline(),
             self.door.as_ref().and_then(|door| door.deadline(now)),
             self.end.map(|leaving| leaving.by),
             watchdog::is_armed().then_some(self.feed_at),
@@ -312,6 +320,7 @@ impl EventLoop {
         self.on_leases(now);
         self.on_gate_time(now);
         self.on_configuration_time(now);
+        self.on_backup_time(now);
         if let Some(door) = &mut self.door {
             door.on_time(now);
         }
@@ -344,6 +353,7 @@ impl EventLoop {
         if self.end.is_none() {
             notice!("system: {end} ({why})");
             last_failure::reached(Phase::Ending);
+            self.tell_backups(crate::backup::Event::Ending);
             self.end = Some(Leaving { end, by: clock::now() + end::SERVICES_WITHIN });
             let orders = self.supervisor.end();
             self.obey(orders);

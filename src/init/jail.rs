@@ -66,12 +66,14 @@ const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
     .union(CloneFlags::CLONE_NEWIPC)
     .union(CloneFlags::CLONE_NEWUTS)
     .union(CloneFlags::CLONE_NEWCGROUP);
+/// A network of its own, with nothing in it.
+const NO_NETWORK: CloneFlags = CloneFlags::CLONE_NEWNET;
 
 /// One system call, with all that it takes. Paths of the new root are relative to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Deed {
     /// Namespaces of its own.
-    Unshare,
+    Unshare(CloneFlags),
     /// `mount(2)`.
     Mount {
         source: Option<CString>,
@@ -121,6 +123,13 @@ impl Jail {
         Ok(Jail(plan(service).or_cannot(format_args!("plan the jail of {}", service.name))?))
     }
 
+    /// The same without a network.
+    pub fn alone(self) -> Jail {
+        let mut deeds = self.0;
+        deeds.insert(0, Deed::Unshare(NO_NETWORK));
+        Jail(deeds)
+    }
+
     /// In the child. Fails with the number of what failed, for [`Jail::deed`].
     pub fn enter(&self) -> Result<(), (u8, Errno)> {
         for (number, deed) in (0..=u8::MAX).zip(&self.0) {
@@ -133,7 +142,7 @@ impl Jail {
     pub fn deed(&self, number: u8) -> String {
         let show = |path: &CStr| path.to_string_lossy().into_owned();
         match self.0.get(usize::from(number)) {
-            Some(Deed::Unshare) => "get namespaces of its own".into(),
+            Some(Deed::Unshare(_)) => "get namespaces of its own".into(),
             Some(Deed::Mount { target, .. }) => format!("mount {} in its jail", show(target)),
             Some(Deed::Folder(path)) => format!("make folder {} in its jail", show(path)),
             Some(Deed::File(path)) => format!("make file {} in its jail", show(path)),
@@ -148,7 +157,7 @@ impl Deed {
     /// Nothing but system calls: no path is so long that nix would copy it to the heap.
     fn perform(&self) -> nix::Result<()> {
         match self {
-            Deed::Unshare => unshare(NAMESPACES),
+            Deed::Unshare(namespaces) => unshare(*namespaces),
             Deed::Mount { source, target, kind, flags, options } => mount(
                 source.as_deref(),
                 target.as_c_str(),
@@ -173,7 +182,7 @@ impl Deed {
 
 /// The calls, in order.
 fn plan(service: &Service) -> Result<Vec<Deed>, std::ffi::NulError> {
-    let mut plan = Plan(vec![Deed::Unshare]);
+    let mut plan = Plan(vec![Deed::Unshare(NAMESPACES)]);
     // From here on nothing that is mounted shows outside, nor the other way round.
     plan.mount(None, "/", None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)?;
     // Without what is mounted on it: volumes, devices, processes, run.
@@ -263,8 +272,13 @@ impl Plan {
         self.mount(None, target, None, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | flags, None)
     }
 
-    /// A directory of `/run`, at the same path.
+    /// A directory of `/run`, at the same path; or one of init's own, in `/run/stele`.
     fn folder_of(&mut self, path: &str, flags: MsFlags) -> Result<(), std::ffi::NulError> {
+        if let Some((parent, _)) = path.rsplit_once('/')
+            && parent != "/run"
+        {
+            self.0.push(Deed::Folder(CString::new(inside(parent))?));
+        }
         self.0.push(Deed::Folder(CString::new(inside(path))?));
         self.bind(path, inside(path), flags)
     }
@@ -326,6 +340,12 @@ mod tests {
         ];
         assert_eq!(shown(&service)[3..], expected);
         service.control = [VerbName::State].into();
+        service.grants = [("/run/stele/data".into(), Access::Write)].into();
+        service.control.clear();
+        let data = row("/run/stele/data", "run/stele/data", true);
+        assert_eq!(shown(&service).last(), Some(&data));
+        service.control = [VerbName::State].into();
+        service.grants.clear();
         let socket = row(CONTROL_SOCKET, "run/stele/control.sock", false);
         assert_eq!(shown(&service).last(), Some(&socket));
         assert_eq!(plan(&service).unwrap().last(), Some(&Deed::Pivot));

@@ -31,7 +31,7 @@ use crate::credentials;
 use crate::failure::{Failure, OrCannot as _};
 use crate::jail::Jail;
 use crate::notify;
-use crate::sys::{self, Exec};
+use crate::sys::{self, Capability, Exec};
 
 /// A program ready to be started, as often as it takes.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub struct Launch {
     uid: Uid,
     gid: Gid,
     open_files: u64,
+    /// What it may do besides: only a child of init's own may do anything.
+    rights: &'static [Capability],
 }
 
 /// What a process gets as its first three descriptors.
@@ -113,7 +115,13 @@ impl Launch {
         let (exec, home) = prepare(&program, service).or_cannot(what)?;
         let (uid, gid) = (Uid::from_raw(service.user.uid), Gid::from_raw(service.user.gid));
         let jail = Jail::new(service)?;
-        Ok(Launch { program, exec, jail, home, uid, gid, open_files: service.open_files })
+        let open_files = service.open_files;
+        Ok(Launch { program, exec, jail, home, uid, gid, open_files, rights: &[] })
+    }
+
+    /// With these rights, and for that without a network.
+    pub fn with(self, rights: &'static [Capability]) -> Launch {
+        Launch { rights, jail: self.jail.alone(), ..self }
     }
 
     /// Starts a process that will become the program, in the cgroup whose list of processes is given.
@@ -155,10 +163,12 @@ impl Launch {
         setrlimit(Resource::RLIMIT_MEMLOCK, locked, locked).map_err(at(Step::Limits))?;
         umask(Mode::from_bits_truncate(0o027));
         // Needs a capability, so it comes before the user.
-        sys::drop_bounding_set().map_err(at(Step::Rights))?;
+        sys::drop_bounding_set(self.rights).map_err(at(Step::Rights))?;
+        sys::keep_capabilities().map_err(at(Step::Rights))?;
         setgroups(&[]).map_err(at(Step::User))?;
         setresgid(self.gid, self.gid, self.gid).map_err(at(Step::User))?;
         setresuid(self.uid, self.uid, self.uid).map_err(at(Step::User))?;
+        sys::limit_capabilities(self.rights).map_err(at(Step::Rights))?;
         set_no_new_privs().map_err(at(Step::Rights))?;
         sys::enter_domain(domain).map_err(at(Step::Rights))?;
         match chdir(self.home.as_c_str()) {

@@ -11,6 +11,7 @@
 )]
 
 mod ask;
+mod backup;
 mod cgroup;
 mod child;
 mod clock;
@@ -21,6 +22,7 @@ mod data;
 mod dhcp;
 mod end;
 mod event_loop;
+mod exchange;
 mod failure;
 mod gate;
 mod initrd;
@@ -84,7 +86,8 @@ fn main() {
 #[cfg(test)]
 mod tests {
     /// What decides is apart from what does: these look at nothing but their arguments.
-    const PURE: [(&str, &str); 12] = [
+    const PURE: [(&str, &str); 13] = [
+        ("backup.rs", include_str!("backup.rs")),
         ("configuration.rs", include_str!("configuration.rs")),
         ("control.rs", include_str!("control.rs")),
         ("data/content.rs", include_str!("data/content.rs")),

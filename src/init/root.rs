@@ -1,6 +1,7 @@
 //! From a verified root to running services.
 
 use std::fs;
+use std::path::Path;
 
 use appliance::boot::{APPLIANCE_FILE, Appliance, ROOT_MODULES};
 use appliance::control::Phase;
@@ -14,8 +15,8 @@ use crate::failure::{Failure, OrCannot as _};
 use crate::log::{self, error, notice};
 use crate::network::{self, Network};
 use crate::{
-    clock, data, jail, keep, last_failure, modules, mounts, power_button, random, seed, sysctl,
-    volumes, watchdog,
+    clock, data, exchange, jail, keep, last_failure, modules, mounts, power_button, random, seed,
+    sysctl, volumes, watchdog,
 };
 
 /// Comes back only with what went wrong before services could start.
@@ -69,6 +70,9 @@ fn open_data(appliance: &Appliance) -> Result<(), Failure> {
     random::try_seed();
     keep::restore_clock(appliance.clock)?;
     keep::identify(true)?;
+    if exchange::finish(Path::new(data::AT))? {
+        notice!("root: what the power cut short is finished: the data has been exchanged");
+    }
     volumes::mount_all(&appliance.volumes)?;
     notice!("root: {} volumes on the data", appliance.volumes.len());
     watchdog::feed();

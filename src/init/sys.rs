@@ -127,15 +127,56 @@ pub fn forget_signals_and_files() {
     }
 }
 
-/// Empties the capability bounding set: no program this process becomes ever gains one.
-pub fn drop_bounding_set() -> nix::Result<()> {
+/// What root may do, and others may be given: numbers of `linux/capability.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capability {
+    /// Give files another owner.
+    Chown = 0,
+    /// Read and write whatever the modes say.
+    DacOverride = 1,
+    /// Read whatever the modes say.
+    DacReadSearch = 2,
+    /// Do to others' files what only their owner may.
+    Fowner = 3,
+}
+
+/// Empties the capability bounding set, but for these: no program this process becomes ever gains
+/// another.
+pub fn drop_bounding_set(kept: &[Capability]) -> nix::Result<()> {
     for capability in 0.. {
+        if kept.iter().any(|kept| *kept as c_int == capability) {
+            continue;
+        }
         // SAFETY: PR_CAPBSET_DROP takes a number. nix doesn't have it.
         match Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
             Ok(_) => {}
             // Past the last capability that this kernel knows.
             Err(Errno::EINVAL) if capability > 0 => break,
             Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Has the next change of user take no capability.
+pub fn keep_capabilities() -> nix::Result<()> {
+    // SAFETY: PR_SET_KEEPCAPS takes a number. nix doesn't have it.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) }).map(drop)
+}
+
+/// Leaves this process, and the program that it becomes, with these capabilities and no others.
+pub fn limit_capabilities(to: &[Capability]) -> nix::Result<()> {
+    /// `_LINUX_CAPABILITY_VERSION_3`, which has two sets of three words.
+    const VERSION: u32 = 0x2008_0522;
+    let low = to.iter().fold(0u32, |set, it| set | 1 << *it as u32);
+    let (header, sets): ([u32; 2], [u32; 6]) = ([VERSION, 0], [low, low, low, 0, 0, 0]);
+    // SAFETY: the kernel reads a header and two sets, laid out as its own; prctl takes numbers. nix
+    // has neither.
+    unsafe {
+        Errno::result(libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()))?;
+        for capability in to {
+            let (raise, which) = (libc::PR_CAP_AMBIENT_RAISE, *capability as libc::c_ulong);
+            Errno::result(libc::prctl(libc::PR_CAP_AMBIENT, raise, which, 0, 0))?;
         }
     }
     Ok(())

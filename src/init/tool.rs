@@ -39,7 +39,7 @@ pub fn run(program: &str, arguments: &[&str], within: Duration) -> Result<i32, F
             dup2_stdin(&input)?;
             dup2_stdout(output.writer())?;
             dup2_stderr(output.writer())?;
-            sys::drop_bounding_set()?;
+            sys::drop_bounding_set(&[])?;
             set_no_new_privs()?;
             sys::forget_signals_and_files();
             Ok(exec.run())

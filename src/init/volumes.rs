@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
 use std::path::{Component, Path, PathBuf};
 
 use appliance::boot::Volume;
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::data::{AT, BARE};
 use crate::failure::{Failure, OrCannot as _};
@@ -28,6 +28,14 @@ pub fn mount_all(volumes: &[Volume]) -> Result<(), Failure> {
     // Whatever the file system's own top looks like.
     fs::set_permissions(AT, Permissions::from_mode(0o700)).or_cannot("close the data to others")?;
     volumes.iter().try_for_each(mount_one)
+}
+
+/// What is mounted there is another directory's now.
+pub fn mount_again(volume: &Volume) -> Result<(), Failure> {
+    let path = volume.path.as_str();
+    // Whoever still has a file open there keeps that.
+    umount2(path, MntFlags::MNT_DETACH).or_cannot(format_args!("unmount volume {path}"))?;
+    mount_one(volume)
 }
 
 fn mount_one(volume: &Volume) -> Result<(), Failure> {

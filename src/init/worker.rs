@@ -25,6 +25,7 @@ use crate::mounts::make_folder;
 use crate::notify::Notices;
 use crate::output::{Output, Throttle, Verdict};
 use crate::pulse::Pulse;
+use crate::sys::Capability;
 use crate::{child, probe, sys, time};
 
 /// One service's.
@@ -79,6 +80,23 @@ pub enum Input {
     Ask,
     /// Settings to be rendered.
     Render,
+    /// An order about backups: it reads whatever there is, and changes what is its own.
+    Backup,
+    /// Another: it changes whatever there is.
+    Restore,
+}
+
+impl Input {
+    /// What the child may do for it that no service may.
+    fn rights(self) -> &'static [Capability] {
+        use Capability::{Chown, DacOverride, DacReadSearch, Fowner};
+        match self {
+            // Giving a file of another's a second name takes the right to do its owner's things.
+            Input::Backup => &[DacReadSearch, Fowner],
+            Input::Restore => &[Chown, DacOverride, Fowner],
+            Input::Dhcp(_) | Input::Time(_) | Input::Ask | Input::Render => &[],
+        }
+    }
 }
 
 /// What came of [`Worker::start`].
@@ -114,7 +132,10 @@ impl Worker {
     /// For a child of init's own.
     pub fn for_child(service: Service, input: Input) -> Result<Worker, Failure> {
         let reports = Output::new().or_cannot(format_args!("prepare {}", service.name))?;
-        let worker = Worker::new(service)?;
+        let mut worker = Worker::new(service)?;
+        if !input.rights().is_empty() {
+            worker.launch = worker.launch.with(input.rights());
+        }
         Ok(Worker {
             child: Some(Child { input, reports, document: vec![], paper: None }),
             ..worker
@@ -167,7 +188,9 @@ impl Worker {
                 sys::packet_socket(interface, &dhcp::FILTER).or_cannot(what)?
             }
             Some(Input::Time(server)) => time::socket(server).or_cannot(what)?,
-            Some(Input::Ask | Input::Render) => self.paper_anew()?.into(),
+            Some(Input::Ask | Input::Render | Input::Backup | Input::Restore) => {
+                self.paper_anew()?.into()
+            }
             None => File::open("/dev/null").or_cannot(what)?.into(),
         };
         let streams = Streams {
@@ -245,6 +268,24 @@ impl Worker {
             let process = self.process.as_ref().map(|process| process.handle.as_fd());
             let _ = process.map(|process| sys::send_signal(process, Signal::SIGKILL));
         }
+    }
+
+    /// Lets its processes run, or none of them, from soon on.
+    pub fn freeze(&self, is_frozen: bool) {
+        if let Err(error) = self.cgroup.freeze(is_frozen) {
+            let verb = if is_frozen { "freeze" } else { "thaw" };
+            warning!("service {}: cannot {verb} it: {error}", self.name());
+        }
+    }
+
+    /// Does none of them run?
+    pub fn is_frozen(&self) -> bool {
+        self.cgroup.is_frozen()
+    }
+
+    /// Is it a task, and has what it makes gone?
+    pub fn is_to_be_made(&self) -> bool {
+        matches!(&self.service.kind, Kind::Task { creates: Some(path), .. } if !Path::new(path).exists())
     }
 
     /// Sets its one timer.

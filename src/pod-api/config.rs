@@ -55,6 +55,8 @@ pub struct Config {
     pub company_name: Option<String>,
     /// How letters are sent, if they are.
     pub mail: Option<Mail>,
+    /// How long pictures of members are kept that were fetched from the Server.
+    pub avatar_ttl: Duration,
     /// Where the Pod is.
     pub pod: Address,
     /// Where its Dashboard is, if that was said.
@@ -178,6 +180,7 @@ struct Dashboard {
 struct Api {
     network_checks: ChecksTable,
     invitations: Invitations,
+    member_enriching: Enriching,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -185,6 +188,12 @@ struct Api {
 struct Invitations {
     /// The older name of `auth.invitation_ttl`.
     invitation_ttl: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Enriching {
+    cache_ttl: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -319,6 +328,7 @@ fn checked(document: Document) -> Result<Config, String> {
     Ok(Config {
         min_password_length,
         token_ttl: token_ttl.unwrap_or(Duration::from_secs(3 * 60 * 60)),
+        avatar_ttl: or(api.member_enriching.cache_ttl, 2 * 60),
         invitation_ttl: or(invitation_ttl, 7 * 24 * 60 * 60),
         password_reset_ttl: or(auth.password_reset_token_ttl, 15 * 60),
         user_limit: document.licensing.user_limit,
@@ -426,7 +436,7 @@ mod tests {
         assert_eq!(none, load("", &[]).unwrap());
         assert_eq!(none.server.settings(), Settings::new(UNSETTLED_DOMAIN.parse().unwrap()));
         assert_eq!(none.min_password_length, 15);
-        assert_eq!(none.token_ttl.as_secs(), 10_800);
+        assert_eq!((none.token_ttl.as_secs(), none.avatar_ttl.as_secs()), (10_800, 120));
     }
 
     #[test]
@@ -464,6 +474,7 @@ mod tests {
                 ("PROSE_SERVER__DEFAULTS__FEDERATION_FRIENDLY_SERVERS", "[\"a.example\"]"),
                 ("PROSE_AUTH__TOKEN_TTL", "PT1H"),
                 ("PROSE_AUTH__MIN_PASSWORD_LENGTH", "8"),
+                ("PROSE_API__MEMBER_ENRICHING__CACHE_TTL", "PT5M"),
                 ("PROSE_SERVER__LOG_LEVEL", "error"),
                 ("PROSE_PUBLIC_CONTACTS__ABUSE", "[\"tel:112\"]"),
                 ("PROSE_LOG__LEVEL__X", "odd"),
@@ -481,6 +492,7 @@ mod tests {
         };
         assert_eq!(with.server.settings(), expected);
         assert_eq!((with.token_ttl.as_secs(), with.min_password_length), (3600, 8));
+        assert_eq!(with.avatar_ttl.as_secs(), 300);
     }
 
     #[test]

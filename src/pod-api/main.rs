@@ -5,11 +5,13 @@
 
 mod arguments;
 mod auth;
+mod avatars;
 mod body;
 mod config;
 #[cfg(test)]
 mod contract;
 mod duration;
+mod enrich;
 mod follow;
 mod init;
 mod invitation;
@@ -26,6 +28,7 @@ mod picture;
 mod pod;
 mod problem;
 mod projection;
+mod publish;
 mod reset;
 mod rotation;
 mod routes;

@@ -7,6 +7,7 @@ use unicode_normalization::char::is_combining_mark;
 use utoipa::ToSchema;
 
 use crate::mail::address::EmailAddress;
+use crate::picture::Picture;
 use crate::problem::Problem;
 
 /// What a member may do.
@@ -82,12 +83,8 @@ pub struct EnrichedMember {
     /// How to reach them if they forget their password.
     pub email: Option<EmailAddress>,
     /// Their picture.
-    pub avatar: Option<Avatar>,
+    pub avatar: Option<Picture>,
 }
-
-/// A picture: none is known yet of anybody.
-#[derive(Debug, Serialize, ToSchema)]
-pub enum Avatar {}
 
 /// What somebody looks for: some words, of which one is enough. None finds everybody.
 #[derive(Debug)]

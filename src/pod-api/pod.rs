@@ -10,6 +10,7 @@ use appliance::secret::Secret;
 use appliance::settings::{Domain, Settings};
 use serde_json::Value;
 
+use crate::avatars::Avatars;
 use crate::config::{Config, Defaults, ServerConfig};
 use crate::init::{self, Init};
 use crate::invitation::Invitations;
@@ -20,7 +21,7 @@ use crate::picture::Picture;
 use crate::problem::Problem;
 use crate::projection::{News, Projection};
 use crate::reset::{Recovery, Resets};
-use crate::server::{Changes, Connection, Version};
+use crate::server::{self, Changes, Connection, Version};
 use crate::settings::{Change, Choices, Setting};
 use crate::store::{Error, Kept, Store};
 use crate::throttle::Throttle;
@@ -41,6 +42,8 @@ pub struct Pod {
     /// Held by whoever makes, changes or deletes an account or an invitation, or names the
     /// workspace: one after the other.
     pub setup: tokio::sync::Mutex<()>,
+    /// Held while the Server is told of the workspace, so that the last word is the last.
+    pub publishing: tokio::sync::Mutex<()>,
     /// Held while the Server hashes a password, which stops its only thread: one after the other.
     pub login: tokio::sync::Mutex<()>,
     /// Who makes the Server's configuration.
@@ -58,7 +61,9 @@ struct State {
     throttle: Throttle,
     workspace: Option<Workspace>,
     icon: Option<Picture>,
-    nicknames: HashMap<Localpart, String>,
+    avatars: Avatars,
+    /// What members called themselves when the Server wasn't told: see [`Pod::left_over`].
+    left_over: HashMap<Localpart, String>,
     invitations: Invitations,
     invitation_was_sent: bool,
     resets: Resets,
@@ -100,13 +105,13 @@ impl Pod {
             tokens: Tokens::new(kept.tokens),
             workspace: kept.workspace,
             icon: kept.icon.and_then(Picture::new),
-            nicknames: nicknames.collect(),
+            left_over: nicknames.collect(),
             choices: Choices::new(config.server.defaults.clone(), kept.settings),
             ..State::default()
         };
-        let (setup, login, settings) = Default::default();
+        let (setup, publishing, login, settings) = Default::default();
         let (outside, state) = (Arc::new(outside), Mutex::new(state));
-        Pod { config, store, outside, setup, login, init, settings, state }
+        Pod { config, store, outside, setup, publishing, login, init, settings, state }
     }
 
     /// The domain of members.
@@ -165,7 +170,6 @@ impl Pod {
                 }
                 News::Deleted(local) => {
                     self.log_out(&local).await;
-                    self.forget_name(&local).await;
                     self.forget_recovery(&local).await;
                 }
             }
@@ -314,29 +318,30 @@ impl Pod {
         Ok(())
     }
 
-    /// What a member calls themself.
-    pub fn nickname(&self, local: &Localpart) -> Option<String> {
-        self.with(|state| state.nicknames.get(local).cloned())
-    }
-
-    /// Keeps a nickname.
-    pub async fn name(&self, local: &Localpart, nickname: String) -> Result<(), Error> {
-        if self.nickname(local).as_ref() == Some(&nickname) {
-            return Ok(());
-        }
-        self.store.keep_nickname(local.as_str().to_owned(), Some(nickname.clone())).await?;
-        self.with(|state| state.nicknames.insert(local.clone(), nickname));
+    /// Has the Server show what a member calls themself.
+    pub async fn name(&self, local: &Localpart, nickname: String) -> Result<(), server::Error> {
+        let connection = self.with(|state| state.link.as_ref().map(|link| link.connection.clone()));
+        let connection = connection.ok_or_else(server::Error::away)?;
+        connection.set_nickname(self.domain().as_ref(), local, &nickname).await?;
+        self.note(|accounts| accounts.named(local, nickname));
         Ok(())
     }
 
-    /// Forgets the nickname of an account that is gone.
-    pub async fn forget_name(&self, local: &Localpart) {
-        if self.with(|state| state.nicknames.remove(local)).is_none() {
-            return;
-        }
-        if let Err(error) = self.store.keep_nickname(local.as_str().to_owned(), None).await {
-            log::error(error);
-        }
+    /// Nicknames that an older version kept here, and which the Server hasn't been told of.
+    pub fn left_over(&self) -> HashMap<Localpart, String> {
+        self.with(|state| state.left_over.clone())
+    }
+
+    /// The Server was told of this one, or needn't be.
+    pub async fn hand_over(&self, local: &Localpart) -> Result<(), Error> {
+        self.store.forget_nickname(local.as_str().to_owned()).await?;
+        self.with(|state| state.left_over.remove(local));
+        Ok(())
+    }
+
+    /// Pictures that were fetched.
+    pub fn avatars<T>(&self, look: impl FnOnce(&mut Avatars) -> T) -> T {
+        self.with(|state| look(&mut state.avatars))
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {

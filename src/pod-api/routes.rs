@@ -85,6 +85,7 @@ fn all() -> OpenApiRouter<Arc<Pod>> {
         .routes(routes!(members::one, member::delete))
         .routes(routes!(member::set_role))
         .routes(routes!(member::set_nickname))
+        .routes(routes!(member::set_avatar))
         .routes(routes!(members::enrich))
         .merge(config::routes())
         .routes(routes!(invitations::may_invite, invitations::list, invitations::create))

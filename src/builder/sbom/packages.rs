@@ -84,14 +84,15 @@ pub fn program(name: &str, digest: Digest) -> Package {
         false => "a guest program, where a layer puts it",
     };
     // The rest is in the repository's Cargo.lock.
-    let linked = match name == Program::PodApi.name() {
-        true => "Rust's library, the C library and SQLite are linked into it",
-        false => "Rust's library and the C library are linked into it",
+    let linked = match name {
+        _ if name == Program::PodApi.name() => "Rust's library, the C library and SQLite are",
+        _ if name == Program::Backup.name() => "Rust's library, the C library and Zstandard are",
+        _ => "Rust's library and the C library are",
     };
     Package {
         checksums: vec![Checksum::sha256(digest)],
         primary_package_purpose: Some("APPLICATION"),
-        comment: Some(format!("{what}; {linked}")),
+        comment: Some(format!("{what}; {linked} linked into it")),
         ..own(contents::program(name), name)
     }
 }

@@ -11,8 +11,9 @@ use serde_json::Value;
 use support::real::checkout;
 
 /// Programs never import one another: only nouns are shared.
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 7] = [
     ("appliance", &[]),
+    ("backup", &["appliance"]),
     ("builder", &["appliance", "openpgp"]),
     ("front", &["appliance"]),
     ("init", &["appliance"]),

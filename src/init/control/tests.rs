@@ -1,5 +1,6 @@
 use super::*;
-use appliance::control::{ServiceState, VERSION};
+use appliance::backup::Id;
+use appliance::control::{GateState, ServiceState, VERSION};
 
 const FRONT: [VerbName; 4] =
     [VerbName::State, VerbName::Logs, VerbName::Reboot, VerbName::PowerOff];
@@ -11,6 +12,20 @@ impl Logs for Ring {
         let skipped = self.0.len().saturating_sub(lines);
         (name != "nobody").then(|| self.0.iter().skip(skipped).cloned().collect())
     }
+}
+
+impl Backups for Ring {
+    fn state(&self) -> State {
+        State { task: None, prepared: Some(id()) }
+    }
+
+    fn may(&self, wish: &Wish) -> Result<(), Refusal> {
+        (*wish != Wish::Erase).then_some(()).ok_or(Refusal::Busy)
+    }
+}
+
+fn id() -> Id {
+    Id::try_from("a.tar.zst.age".to_owned()).unwrap()
 }
 
 fn machine() -> Machine {
@@ -117,4 +132,29 @@ fn logs_fit_into_a_packet_the_newest_first() {
     let (reply, _) = answer(&Caller::Root, request, &machine(), &worst);
     let packet = reply.to_packet();
     assert!(packet.len() > LONGEST / 2 && packet.ends_with(br#""last"]}"#), "{}", packet.len());
+}
+
+#[test]
+fn backups_are_asked_for_where_there_is_a_gate_and_time() {
+    let open = GateState { open: true, step: String::new(), why: None };
+    let with_gate = Machine { gate: Some(open), ..machine() };
+    let ending = Machine { phase: Phase::Ending, ..with_gate.clone() };
+    let of = |wish: Wish| Verb::Backup(Box::new(wish));
+    let refused = |refusal| (Reply::Refused(refusal), None);
+    let restore = || Wish::Restore { id: id() };
+    let state = Box::new(State { task: None, prepared: Some(id()) });
+    let accepted = (Reply::Accepted, Some(Effect::Backup(Box::new(restore()))));
+    for (wish, machine, expected) in [
+        (Wish::State, &machine(), refused(Refusal::NoGate)),
+        (Wish::State, &with_gate, (Reply::Backup(state.clone()), None)),
+        (Wish::State, &ending, (Reply::Backup(state), None)),
+        (restore(), &with_gate, accepted),
+        (restore(), &ending, refused(Refusal::Ending)),
+        (Wish::Erase, &with_gate, refused(Refusal::Busy)),
+    ] {
+        assert_eq!(ask(&Caller::Root, of(wish), machine), expected);
+    }
+    let stranger = Caller::Granted(FRONT.into());
+    let forbidden = refused(Refusal::Forbidden);
+    assert_eq!(ask(&stranger, of(Wish::State), &with_gate), forbidden);
 }

@@ -48,6 +48,21 @@ impl Configured {
         }
     }
 
+    /// The Server's data is another's now: whatever was wanted or worked is forgotten, and a Server
+    /// that starts finds what it does at a boot. The gate is open.
+    pub fn begin_anew(&mut self, group: u32) {
+        // A child that still renders answers an order that isn't the last any more.
+        let (renderer, ordered) = (self.renderer, self.ordered + 1);
+        *self = Configured { renderer, ordered, ..Configured::begin(group) };
+        self.configuration.on(Event::Opened);
+    }
+
+    /// The domain that the Server was said to serve last.
+    pub fn domain(&self) -> Option<String> {
+        let settings = self.configuration.wanted().or(self.kept.as_ref().map(|it| &it.settings));
+        settings.map(|settings| settings.domain.to_string())
+    }
+
     /// When it shall be looked at again.
     pub fn deadline(&self) -> Option<Moment> {
         self.wake_at

@@ -35,7 +35,7 @@ const ASKER: &str = "ask";
 pub struct Bootstrap {
     gate: Gate,
     pub(super) server: Party,
-    api: Party,
+    pub(super) api: Party,
     pub(super) configured: Configured,
     wake_at: Option<Moment>,
     /// What could not be done, and what comes after it.
@@ -104,6 +104,13 @@ impl Bootstrap {
     /// What the Server's account has now.
     pub(super) fn secret(&self) -> &Secret {
         self.gate.server_secret()
+    }
+
+    /// The operator's files and the Server's data may be others now; the secret isn't.
+    pub(super) fn begin_anew(&mut self) -> Result<(), Failure> {
+        self.api.credentials.give_file(ENVIRONMENT, &Environment::read().of_the_api()?)?;
+        self.configured.begin_anew(self.server.gid());
+        Ok(())
     }
 
     /// As the control socket tells it.

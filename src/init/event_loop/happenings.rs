@@ -55,6 +55,8 @@ impl EventLoop {
         }
         sys::reap(pid);
         let Some(id) = id else { return };
+        // What it said last may not have been read yet.
+        self.on_reports(id);
         self.with(id, |worker| {
             worker.on_exit(now);
             notice!("service {}: ended: {ending}", worker.name());
@@ -63,6 +65,7 @@ impl EventLoop {
         let is_success = ending == Ending::Exited(0);
         let outcome = if is_success { Outcome::Success } else { Outcome::Failure };
         self.tell(id, Event::Exit(outcome, now));
+        self.backup_sees_end(id);
     }
 
     /// A process that some service left behind; it is in that service's cgroup to the last.

@@ -65,6 +65,9 @@ impl EventLoop {
             Some((Input::Render, lines)) => {
                 lines.iter().for_each(|line| self.on_rendered(id, line));
             }
+            Some((Input::Backup | Input::Restore, lines)) => {
+                lines.iter().for_each(|line| self.on_backup_line(line));
+            }
             None => {}
         }
     }

@@ -1,17 +1,18 @@
 //! What callers of the control socket ask for.
 
-use appliance::control::{ClockState, Machine, Phase, ServiceState};
+use appliance::backup::Wish;
+use appliance::control::{ClockState, Machine, Phase, Refusal, ServiceState};
 
 use super::EventLoop;
 use super::gate::Bootstrap;
 use crate::control::socket::Key;
-use crate::control::{self, Caller, Effect, Logs};
+use crate::control::{self, Backups, Caller, Effect, Logs};
 use crate::lifecycle::{Event, State};
 use crate::log::{notice, warning};
 use crate::output::Verdict;
 use crate::supervisor::Id;
 use crate::worker::Worker;
-use crate::{clock, last_failure, memory};
+use crate::{backup, clock, last_failure, memory};
 
 impl EventLoop {
     /// Somebody knocks.
@@ -40,6 +41,7 @@ impl EventLoop {
         match effect {
             Some(Effect::Gate(event)) => self.tell_gate(event),
             Some(Effect::Settings(settings)) => self.settle(*settings),
+            Some(Effect::Backup(wish)) => self.tell_backups(backup::Event::Asked(*wish)),
             Some(Effect::End(end)) => self.end(end, "control"),
             Some(Effect::Restart(name)) => self.restart(&name),
             None => {}
@@ -92,6 +94,16 @@ impl Logs for EventLoop {
         let worker = self.workers.iter().find(|worker| worker.name() == name);
         let journal = worker.map(Worker::journal).or_else(|| self.kernel_log.journal(name));
         journal.map(|journal| journal.last(lines))
+    }
+}
+
+impl Backups for EventLoop {
+    fn state(&self) -> appliance::backup::State {
+        self.backups.state()
+    }
+
+    fn may(&self, wish: &Wish) -> Result<(), Refusal> {
+        self.may_back_up(wish)
     }
 }
 

@@ -10,6 +10,7 @@ mod network;
 mod outside;
 mod pages;
 mod passwords;
+mod profiles;
 mod recovery;
 pub mod server;
 mod settings;
