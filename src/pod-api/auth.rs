@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use appliance::secret::Secret;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -44,10 +45,14 @@ impl Caller {
     }
 }
 
+/// The token that is shown, good or not.
+pub fn shown(headers: &HeaderMap) -> Option<Secret> {
+    token::bearer(headers.get(AUTHORIZATION)?.to_str().ok()?)
+}
+
 /// Whose token is shown.
 pub fn owner(headers: &HeaderMap, pod: &Pod) -> Option<Owner> {
-    let header = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    pod.owner(&token::bearer(header)?)
+    pod.owner(&shown(headers)?)
 }
 
 impl FromRequestParts<Arc<Pod>> for Caller {

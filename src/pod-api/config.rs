@@ -3,6 +3,7 @@
 //! `PROSE_AUTH__TOKEN_TTL=PT1H` says the same as `[auth] token_ttl = "PT1H"`. Keys that are none of
 //! ours are another program's, so they aren't looked at.
 
+pub mod mail;
 pub mod network;
 mod read;
 
@@ -22,6 +23,7 @@ use toml::Value as Toml;
 use utoipa::ToSchema;
 
 use crate::duration::Span;
+use mail::{Branding, Mail, Notifiers};
 use network::{Address, Checks, ChecksTable, DashboardUrl};
 pub use read::Error;
 
@@ -37,12 +39,20 @@ pub struct Config {
     pub server: ServerConfig,
     /// Did the operator say the domain?
     pub is_domain_set: bool,
-    /// The most members, if the operator set a bound.
-    pub user_limit: Option<NonZeroU32>,
     /// The fewest characters that a new password must have.
     pub min_password_length: usize,
     /// How long after a login its token is good.
     pub token_ttl: Duration,
+    /// How long after it was sent an invitation is good.
+    pub invitation_ttl: Duration,
+    /// How long a link is good by which a member chooses a new password.
+    pub password_reset_ttl: Duration,
+    /// The most members; a Pod has no such bound by itself.
+    pub user_limit: Option<NonZeroU32>,
+    /// Whose Pod it is, if that was said.
+    pub company_name: Option<String>,
+    /// How letters are sent, if they are.
+    pub mail: Option<Mail>,
     /// How long pictures of members are kept that were fetched from the Server.
     pub avatar_ttl: Duration,
     /// Where the Pod is.
@@ -122,6 +132,10 @@ struct Document {
     /// The older name of `dashboard.url`.
     dashboard_url: Option<DashboardUrl>,
     api: Api,
+    branding: Branding,
+    notifiers: Notifiers,
+    /// The older name of `notifiers`.
+    notify: Notifiers,
     /// The older name of `api.network_checks.retry_interval`.
     default_retry_interval: Option<Span>,
     debug_use_at_your_own_risk: Debug,
@@ -149,6 +163,8 @@ struct ServerTable {
 struct Auth {
     min_password_length: Option<usize>,
     token_ttl: Option<Span>,
+    invitation_ttl: Option<Span>,
+    password_reset_token_ttl: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -167,7 +183,15 @@ struct Dashboard {
 #[serde(default)]
 struct Api {
     network_checks: ChecksTable,
+    invitations: Invitations,
     member_enriching: Enriching,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Invitations {
+    /// The older name of `auth.invitation_ttl`.
+    invitation_ttl: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -252,6 +276,7 @@ impl Config {
 fn checked(document: Document) -> Result<Config, String> {
     let Document { server, auth, public_contacts, debug_use_at_your_own_risk: debug, .. } =
         document;
+    let Document { api, branding, dashboard, notifiers, notify, pod, .. } = document;
     let min_password_length = auth.min_password_length.unwrap_or(15);
     if !(SHORTEST_PASSWORD..=256).contains(&min_password_length) {
         return Err(format!(
@@ -268,18 +293,22 @@ fn checked(document: Document) -> Result<Config, String> {
         log_level: server.log_level,
         public_contacts,
     };
-    let token_ttl = token_ttl.unwrap_or(Duration::from_secs(3 * 60 * 60));
-    let avatar_ttl = document.api.member_enriching.cache_ttl.map(|span| span.0);
+    let or = |span: Option<Span>, seconds| span.map_or(Duration::from_secs(seconds), |it| it.0);
+    let invitation_ttl = auth.invitation_ttl.or(api.invitations.invitation_ttl);
     Ok(Config {
-        server,
         is_domain_set: false,
-        user_limit: document.licensing.user_limit,
         min_password_length,
-        token_ttl,
-        avatar_ttl: avatar_ttl.unwrap_or(Duration::from_secs(2 * 60)),
-        pod: document.pod.address,
-        dashboard_url: document.dashboard.url.or(document.dashboard_url),
-        network_checks: document.api.network_checks.complete(document.default_retry_interval),
+        token_ttl: token_ttl.unwrap_or(Duration::from_secs(3 * 60 * 60)),
+        avatar_ttl: or(api.member_enriching.cache_ttl, 2 * 60),
+        invitation_ttl: or(invitation_ttl, 7 * 24 * 60 * 60),
+        password_reset_ttl: or(auth.password_reset_token_ttl, 15 * 60),
+        user_limit: document.licensing.user_limit,
+        company_name: branding.company_name()?,
+        mail: notifiers.mail(notify, &branding, (&pod.address, &server.domain))?,
+        server,
+        pod: pod.address,
+        dashboard_url: dashboard.url.or(document.dashboard_url),
+        network_checks: api.network_checks.complete(document.default_retry_interval),
     })
 }
 

@@ -16,6 +16,7 @@ use crate::app::Desk;
 use crate::avatars::Avatars;
 use crate::config::{Config, Defaults, ServerConfig};
 use crate::init::{self, Init};
+use crate::invitation::Invitations;
 use crate::jid::{Jid, Localpart};
 use crate::log;
 use crate::member::Role;
@@ -24,6 +25,7 @@ use crate::onboarding::{Onboarding, Step};
 use crate::picture::Picture;
 use crate::problem::Problem;
 use crate::projection::{News, Projection};
+use crate::reset::{Recovery, Resets};
 use crate::server::{self, Changes, Connection, Version};
 use crate::settings::{Change, Choices, LUA, Setting};
 use crate::sse::Places;
@@ -31,6 +33,9 @@ use crate::store::{Error, Kept, Store};
 use crate::throttle::Throttle;
 use crate::token::{Digest, Standing, Token, Tokens};
 use crate::workspace::Workspace;
+
+mod invitations;
+mod recovery;
 
 /// Whoever changes a setting is answered by then: the front gives up after 30 s of silence.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(25);
@@ -47,8 +52,8 @@ pub struct Pod {
     pub store: Store,
     /// The world, as seen from here.
     pub outside: Arc<Outside>,
-    /// Held by whoever makes, changes or deletes an account, or names the workspace: one after the
-    /// other.
+    /// Held by whoever makes, changes or deletes an account or an invitation, or names the
+    /// workspace: one after the other.
     pub setup: Arc<tokio::sync::Mutex<()>>,
     /// Held while the Server is told of the workspace, so that the last word is the last.
     pub publishing: Arc<tokio::sync::Mutex<()>>,
@@ -76,6 +81,9 @@ struct State {
     avatars: Avatars,
     /// What members called themselves when the Server wasn't told: see [`Pod::left_over`].
     left_over: HashMap<Localpart, String>,
+    invitations: Invitations,
+    resets: Resets,
+    addresses: HashMap<Localpart, Recovery>,
     choices: Choices,
     /// The domain, if whoever set the Pod up chose it.
     domain: Option<Domain>,
@@ -126,7 +134,12 @@ impl Pod {
     ) -> Pod {
         let nicknames = kept.nicknames.into_iter();
         let nicknames = nicknames.filter_map(|(of, it)| Some((Localpart::parse(&of).ok()?, it)));
+        let addresses = kept.addresses.into_iter();
+        let addresses = addresses.filter_map(|(of, it)| Some((Localpart::parse(&of).ok()?, it)));
         let state = State {
+            invitations: Invitations::new(kept.invitations),
+            resets: Resets::new(kept.resets),
+            addresses: addresses.collect(),
             tokens: Tokens::new(kept.tokens),
             workspace: kept.workspace,
             icon: kept.icon.and_then(Picture::new),
@@ -257,12 +270,16 @@ impl Pod {
         let void = self.with(|state| state.tokens.revoke(is_void));
         let role = |token: &Token| Some(projection.member(&Jid::parse(&token.jid).ok()?.local)?.0);
         let seen = self.with(|state| state.tokens.see(role));
+        self.catch_up_with_recovery(&projection).await;
+        let invited = |local: &Localpart| projection.account(local).is_some();
+        let accepted = self.invitations(|invitations| invitations.void(invited));
         self.with(|state| {
             state.server = Some(version);
             state.link = Some(Link { connection, projection });
         });
         self.forget(void).await;
         self.keep_seen(seen).await;
+        self.drop_invitations(accepted).await;
     }
 
     /// The Server isn't in step any more. Was it?
@@ -280,9 +297,19 @@ impl Pod {
         for news in news {
             match news {
                 News::OtherHost => is_another = true,
-                News::NewPassword(local) => self.log_out(&local).await,
+                News::Created(local) => {
+                    let void = self.invitations(|invitations| invitations.void(|it| *it == local));
+                    self.drop_invitations(void).await;
+                }
+                News::NewPassword(local) => {
+                    self.log_out(&local).await;
+                    self.void_resets(&local).await;
+                }
                 News::Role(local, role) => self.see_role(&local, role).await,
-                News::Deleted(local) => self.log_out(&local).await,
+                News::Deleted(local) => {
+                    self.log_out(&local).await;
+                    self.forget_recovery(&local).await;
+                }
             }
         }
         is_another

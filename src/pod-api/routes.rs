@@ -24,6 +24,8 @@ mod degraded;
 mod domain;
 mod first_account;
 mod health;
+mod invitation_tokens;
+mod invitations;
 mod licensing;
 mod login;
 mod member;
@@ -31,7 +33,9 @@ mod members;
 mod network;
 mod onboarding;
 mod overrides;
+mod passwords;
 mod pod_config;
+mod recovery;
 mod reload;
 mod version;
 mod workspace;
@@ -110,6 +114,17 @@ fn all() -> OpenApiRouter<Arc<Pod>> {
         ))
         .routes(routes!(overrides::lua, overrides::override_by_lua, overrides::reset_lua))
         .merge(config::routes())
+        .routes(routes!(invitations::may_invite, invitations::list, invitations::create))
+        .routes(routes!(invitations::one, invitations::cancel))
+        .routes(routes!(invitations::resend))
+        .routes(routes!(invitation_tokens::details))
+        .routes(routes!(invitation_tokens::accept))
+        .routes(routes!(invitation_tokens::reject))
+        .routes(routes!(passwords::start))
+        .routes(routes!(passwords::finish))
+        .routes(routes!(recovery::read, recovery::write))
+        .routes(at(recovery::OTHER_PATHS[0], routes!(recovery::read, recovery::write)))
+        .routes(at(recovery::OTHER_PATHS[1], routes!(recovery::read, recovery::write)))
 }
 
 async fn describe(State(document): State<Bytes>) -> impl IntoResponse {

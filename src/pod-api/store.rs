@@ -10,9 +10,13 @@ use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
+use crate::invitation::Invitation;
+use crate::reset::{Recovery, Reset};
 use crate::token::{Digest, Standing, Token};
 use crate::workspace::Workspace;
 
+mod invitations;
+mod recovery;
 mod schema;
 
 /// The database's name in the folder of data.
@@ -45,6 +49,12 @@ pub struct Kept {
     pub domain: Option<Domain>,
     /// Steps of the onboarding that were done.
     pub onboarding: Vec<String>,
+    /// Who may become a member.
+    pub invitations: Vec<Invitation>,
+    /// By what members choose a new password.
+    pub resets: Vec<(Digest, Reset)>,
+    /// Where members are reached who forgot theirs, by local part.
+    pub addresses: Vec<(String, Recovery)>,
 }
 
 /// Why the database can't be used.
@@ -184,17 +194,18 @@ impl Store {
     }
 
     /// One transaction, after all those before it: done, on the disk, when this returns.
-    async fn write(
+    async fn write<T: Send + 'static>(
         &self,
-        what: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send + 'static,
-    ) -> Result<(), Error> {
+        what: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
         let (done, is_done) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
             // For writing from its beginning: whoever else writes is waited for, never overtaken.
             let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
             let result = begun.and_then(|transaction| {
-                what(&transaction)?;
-                transaction.commit()
+                let result = what(&transaction)?;
+                transaction.commit()?;
+                Ok(result)
             });
             // Whoever asked may have gone away: it is written all the same.
             let _ = done.send(result);
@@ -251,6 +262,9 @@ fn read(from: &Connection) -> rusqlite::Result<Kept> {
         domain: domain.and_then(|(_, json)| serde_json::from_str(&json).ok()),
         icon: icon.next().transpose()?,
         onboarding: onboarding.collect::<rusqlite::Result<_>>()?,
+        invitations: invitations::read(from)?,
+        resets: recovery::read_resets(from)?,
+        addresses: recovery::read_addresses(from)?,
     })
 }
 

@@ -14,6 +14,9 @@ use toml::{Table, Value as Toml};
 const LONGEST: u64 = 1024 * 1024;
 /// What names of the environment begin with.
 const PREFIX: &str = "PROSE_";
+/// Variables whose text is taken as it is, though it may look like a number: names and passwords.
+const TEXTS: [&str; 5] =
+    ["api_app_name", "company_name", "page_title", "smtp_password", "smtp_username"];
 /// How keys end whose value isn't told.
 const SECRETS: [&str; 6] =
     ["password", "secret", "passphrase", "_key", "tsk", "databases.main.url"];
@@ -173,7 +176,9 @@ pub fn read<D: DeserializeOwned, T>(
 fn set_variable(table: &mut Table, name: &str, value: &str) {
     let name = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
     let keys: Vec<&str> = name.split("__").collect();
-    set(table, &keys, scalar(value.to_owned()));
+    let is_text = keys.last().is_some_and(|key| TEXTS.contains(key));
+    let value = value.to_owned();
+    set(table, &keys, if is_text { Toml::String(unquoted(value)) } else { scalar(value) });
 }
 
 /// Puts a stronger table over a weaker one.
@@ -205,13 +210,23 @@ pub fn set(table: &mut Table, keys: &[&str], value: Toml) {
 
 /// What TOML would read, or else the text as it is.
 fn scalar(text: String) -> Toml {
-    let parsed = format!("it = {text}").parse::<Table>().ok();
-    let it = parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("it"));
-    match it {
+    match parsed(&text) {
         Some(value @ (Toml::Boolean(_) | Toml::Integer(_) | Toml::Array(_))) => value,
-        Some(Toml::String(text)) => Toml::String(text),
-        _ => Toml::String(text),
+        _ => Toml::String(unquoted(text)),
     }
+}
+
+/// The text, without quotes if TOML would take them for such.
+fn unquoted(text: String) -> String {
+    match parsed(&text) {
+        Some(Toml::String(inner)) => inner,
+        _ => text,
+    }
+}
+
+fn parsed(text: &str) -> Option<Toml> {
+    let table = format!("it = {text}").parse::<Table>().ok();
+    table.filter(|table| table.len() == 1).and_then(|mut table| table.remove("it"))
 }
 
 #[cfg(test)]

@@ -39,7 +39,30 @@ const STEPS: [&str; 5] = [
     ) STRICT;
 ",
     "
-    CREATE TABLE onboarding (key TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+    CREATE TABLE invitation (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, -- that of a deleted one isn't given to another
+        localpart TEXT NOT NULL UNIQUE,
+        role TEXT NOT NULL CHECK (role IN ('MEMBER', 'ADMIN')),
+        email TEXT, -- none: the admin hands on the links
+        created INTEGER NOT NULL,
+        expires INTEGER NOT NULL,
+        accept BLOB NOT NULL CHECK (length(accept) = 32), -- as a token's digest
+        reject BLOB NOT NULL CHECK (length(reject) = 32)
+    ) STRICT;
+    CREATE TABLE password_reset (
+        digest BLOB PRIMARY KEY CHECK (length(digest) = 32), -- as a token's
+        localpart TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        expires INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE recovery_address (
+        localpart TEXT PRIMARY KEY,
+        email TEXT NOT NULL,
+        since INTEGER NOT NULL -- seconds since 1970: an account that is newer is another's
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE onboarding (
+        key TEXT PRIMARY KEY -- there once it was done
+    ) STRICT, WITHOUT ROWID;
 ",
     "
     ALTER TABLE token ADD COLUMN standing INTEGER NOT NULL DEFAULT 0; -- member, admin, demoted

@@ -50,6 +50,7 @@ async fn what_was_written_is_there_after_a_restart() {
         icon: Some(b"GIF89a".into()),
         domain: Some("b.example".parse().unwrap()),
         onboarding: vec!["a".into(), "b".into()],
+        ..Kept::default()
     };
     assert_eq!(kept, expected);
     store.forget_tokens(vec![Digest([2; 32])]).await.unwrap();
@@ -120,7 +121,8 @@ async fn one_of_the_first_version_is_brought_up_to_date() {
     let connection = Connection::open(folder.path().join(FILE)).unwrap();
     connection
         .execute_batch(
-            "DROP TABLE setting; DROP TABLE icon; DROP TABLE onboarding;
+            "DROP TABLE setting; DROP TABLE icon; DROP TABLE invitation; DROP TABLE password_reset;
+             DROP TABLE recovery_address; DROP TABLE onboarding;
              ALTER TABLE token DROP COLUMN standing; PRAGMA user_version = 1",
         )
         .unwrap();
