@@ -245,6 +245,7 @@ mod tests {
     struct Mail {
         host: String,
         smtp_password: String,
+        private_key: String,
     }
 
     fn load(files: &[&str], variables: &[(&str, &str)]) -> Result<Document, String> {
@@ -267,7 +268,7 @@ mod tests {
     fn the_stronger_wins_key_by_key() {
         let weak = "port = 2\n[mail]\nhost = \"weak\"\nsmtp_password = \"weak\"\n";
         let read = load(&[weak, "[mail]\nhost = \"strong\"\n"], &[("PROSE_PORT", "3"), ("X", "4")]);
-        let mail = Mail { host: "strong".into(), smtp_password: "weak".into() };
+        let mail = Mail { host: "strong".into(), smtp_password: "weak".into(), ..Mail::default() };
         assert_eq!(read, Ok(Document { mail, port: 3 }));
         assert_eq!(load(&[], &[]), Ok(Document::default()));
     }
@@ -295,8 +296,8 @@ mod tests {
             ),
             (
                 vec![],
-                vec![("PROSE_MAIL__SMTP_PASSWORD", "[815]")],
-                "environment: PROSE_MAIL__SMTP_PASSWORD: invalid type: sequence, expected a string",
+                vec![("PROSE_MAIL__PRIVATE_KEY", "[815]")],
+                "environment: PROSE_MAIL__PRIVATE_KEY: invalid type: sequence, expected a string",
             ),
             (vec!["port = 2"], vec![("PROSE_PORT", "1")], "environment: PROSE_PORT: port is 1"),
         ] {
