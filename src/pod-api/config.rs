@@ -44,6 +44,8 @@ pub struct Config {
     pub min_password_length: usize,
     /// How long after a login its token is good.
     pub token_ttl: Duration,
+    /// How long pictures of members are kept that were fetched from the Server.
+    pub avatar_ttl: Duration,
     /// Where the Pod is.
     pub pod: Address,
     /// Where its Dashboard is, if that was said.
@@ -166,6 +168,13 @@ struct Dashboard {
 #[serde(default)]
 struct Api {
     network_checks: ChecksTable,
+    member_enriching: Enriching,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Enriching {
+    cache_ttl: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -261,12 +270,14 @@ fn checked(document: Document) -> Result<Config, String> {
         public_contacts,
     };
     let token_ttl = token_ttl.unwrap_or(Duration::from_secs(3 * 60 * 60));
+    let avatar_ttl = document.api.member_enriching.cache_ttl.map(|span| span.0);
     Ok(Config {
         server,
         is_domain_set: false,
         user_limit: document.licensing.user_limit,
         min_password_length,
         token_ttl,
+        avatar_ttl: avatar_ttl.unwrap_or(Duration::from_secs(2 * 60)),
         pod: document.pod.address,
         dashboard_url: document.dashboard.url.or(document.dashboard_url),
         network_checks: document.api.network_checks.complete(document.default_retry_interval),
@@ -319,7 +330,7 @@ mod tests {
         assert_eq!(none, load("", &[]).unwrap());
         assert_eq!(none.server.settings(), Settings::new(UNSETTLED_DOMAIN.parse().unwrap()));
         assert_eq!(none.min_password_length, 15);
-        assert_eq!(none.token_ttl.as_secs(), 10_800);
+        assert_eq!((none.token_ttl.as_secs(), none.avatar_ttl.as_secs()), (10_800, 120));
     }
 
     #[test]
@@ -370,6 +381,7 @@ mod tests {
                 ("PROSE_SERVER__DEFAULTS__FEDERATION_FRIENDLY_SERVERS", "[\"a.example\"]"),
                 ("PROSE_AUTH__TOKEN_TTL", "PT1H"),
                 ("PROSE_AUTH__MIN_PASSWORD_LENGTH", "8"),
+                ("PROSE_API__MEMBER_ENRICHING__CACHE_TTL", "PT5M"),
                 ("PROSE_SERVER__LOG_LEVEL", "error"),
                 ("PROSE_PUBLIC_CONTACTS__ABUSE", "[\"tel:112\"]"),
                 ("PROSE_LOG__LEVEL__X", "odd"),
@@ -387,6 +399,7 @@ mod tests {
         };
         assert_eq!(with.server.settings(), expected);
         assert_eq!((with.token_ttl.as_secs(), with.min_password_length), (3600, 8));
+        assert_eq!(with.avatar_ttl.as_secs(), 300);
     }
 
     #[test]

@@ -7,6 +7,9 @@
 //!     └───────── fails ───────┴─ fails ─► a pause ─► logging in
 //! ```
 //!
+//! What members show of themselves is read with the accounts where they are few; of many, in parts,
+//! when it is in step already.
+//!
 //! `stele-init` accepts settings before they are checked and loaded, and keeps them until the gate
 //! is open: the domain is served a while later. A Server that is started anew starts with the last
 //! ones that were good. So to submit them once a login is enough. Where they are refused, they are
@@ -20,10 +23,13 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use crate::init::Init;
+use crate::jid::Localpart;
 use crate::log;
 use crate::pod::Pod;
-use crate::projection::Projection;
+use crate::projection::{Known, Projection};
+use crate::publish;
 use crate::rotation::Rotation;
+use crate::server::profile::{self, Profiles};
 use crate::server::{self, Connection, Server};
 
 /// The first pause; each is twice as long as the one before.
@@ -70,11 +76,18 @@ pub async fn follow(pod: &Pod, server: Arc<dyn Server>) -> Infallible {
 
 /// Returns why it isn't any more.
 async fn stay_in_step(pod: &Pod, connection: &Connection) -> String {
-    let mut seq = match begin(pod, connection).await {
-        Ok(seq) => seq,
+    let (seq, unread) = match begin(pod, connection).await {
+        Ok(read) => read,
         Err(error) => return format!("cannot read the Server's accounts: {error}"),
     };
     log::info(format_args!("in step with the Server, which serves {}", pod.domain()));
+    tokio::select! {
+        why = follow_changes(pod, connection, seq) => why,
+        why = complete(pod, connection, &unread) => why,
+    }
+}
+
+async fn follow_changes(pod: &Pod, connection: &Connection, mut seq: u64) -> String {
     loop {
         match connection.changes(seq).await {
             Ok(changes) => {
@@ -88,10 +101,64 @@ async fn stay_in_step(pod: &Pod, connection: &Connection) -> String {
     }
 }
 
+/// Reads what others show of themselves, and hands over what an older version kept. Returns why it
+/// can't; else never.
+async fn complete(pod: &Pod, connection: &Connection, unread: &[Localpart]) -> String {
+    match profiles(pod, connection, unread).await {
+        Ok(()) => std::future::pending().await,
+        Err(error) => format!("cannot read its profiles: {error}"),
+    }
+}
+
+async fn profiles(
+    pod: &Pod,
+    connection: &Connection,
+    unread: &[Localpart],
+) -> Result<(), server::Error> {
+    let host = pod.domain().as_ref();
+    for some in unread.chunks(profile::MOST) {
+        if let Some(profiles) = read_profiles(connection, host, some).await? {
+            pod.note(|accounts| accounts.show(profiles));
+        }
+    }
+    for (local, nickname) in pod.left_over() {
+        let lacks = |known: &Known| known.profile.nickname.is_none();
+        let is_lacking = pod.look(|accounts| accounts.account(&local).is_some_and(lacks));
+        if is_lacking.is_ok_and(|is| is) {
+            match pod.name(&local, nickname).await {
+                Ok(()) => (),
+                Err(error @ server::Error::Refused { .. }) => log::warn(error),
+                Err(error) => return Err(error),
+            }
+        }
+        if let Err(error) = pod.hand_over(&local).await {
+            log::error(error);
+        }
+    }
+    Ok(())
+}
+
+/// None, if the Server can't: nobody has to wait for a nickname.
+async fn read_profiles(
+    connection: &Connection,
+    host: &str,
+    some: &[Localpart],
+) -> Result<Option<Profiles>, server::Error> {
+    use server::Error::{Busy, Odd, Refused};
+    match connection.profiles(host, some).await {
+        Ok(profiles) => Ok(Some(profiles)),
+        Err(error @ (Busy | Odd(_) | Refused { .. })) => {
+            log::warn(format_args!("cannot read the Server's profiles: {error}"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Submits the settings, and reads everything as soon as the domain is served: see [`read`].
-async fn begin(pod: &Pod, connection: &Connection) -> Result<u64, server::Error> {
+async fn begin(pod: &Pod, connection: &Connection) -> Result<(u64, Vec<Localpart>), server::Error> {
     let (mut patience, mut submitted) = (Patience::new(), pod.submit_settings().await);
-    let seq = loop {
+    let began = loop {
         match read(pod, connection).await {
             Err(server::Error::Refused { error, .. }) if error == "no_such_host" => (),
             result => break result?,
@@ -105,20 +172,29 @@ async fn begin(pod: &Pod, connection: &Connection) -> Result<u64, server::Error>
     if let Err(error) = submitted {
         log::error(format_args!("the Server goes on with older settings: {error}"));
     }
-    Ok(seq)
+    Ok(began)
 }
 
-/// Reads everything; returns the number of the last change in it.
-async fn read(pod: &Pod, connection: &Connection) -> Result<u64, server::Error> {
+/// Reads everything but the profiles of many, and puts the workspace right. Returns the number of
+/// the last change in it, and whose profiles are left to read.
+async fn read(pod: &Pod, connection: &Connection) -> Result<(u64, Vec<Localpart>), server::Error> {
     let host = pod.domain().as_ref();
     // In this order: a session that comes or goes in between is among the changes.
     let accounts = connection.accounts(host).await?;
     let sessions = connection.sessions(host).await?;
     let version = connection.version().await?;
-    let projection = Projection::new(accounts, &sessions);
+    let mut projection = Projection::new(accounts, &sessions);
     let seq = projection.seq();
+    let mut some: Vec<Localpart> = projection.members().map(|(it, ..)| it.clone()).collect();
+    let rest = some.split_off(some.len().min(profile::MOST));
+    if !some.is_empty()
+        && let Some(profiles) = read_profiles(connection, host, &some).await?
+    {
+        projection.show(profiles);
+    }
+    publish::workspace(pod, connection, publish::account(&projection)).await;
     pod.link(connection.clone(), version, projection).await;
-    Ok(seq)
+    Ok((seq, rest))
 }
 
 impl Patience {

@@ -6,11 +6,13 @@
 mod app;
 mod arguments;
 mod auth;
+mod avatars;
 mod body;
 mod config;
 #[cfg(test)]
 mod contract;
 mod duration;
+mod enrich;
 mod follow;
 mod init;
 mod jid;
@@ -24,6 +26,7 @@ mod picture;
 mod pod;
 mod problem;
 mod projection;
+mod publish;
 mod rotation;
 mod routes;
 mod secret;

@@ -5,6 +5,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 use utoipa::ToSchema;
 
+use crate::picture::Picture;
 use crate::problem::Problem;
 
 /// What a member may do.
@@ -72,12 +73,8 @@ pub struct EnrichedMember {
     /// How to reach them if they forget their password.
     pub email: Option<String>,
     /// Their picture.
-    pub avatar: Option<Avatar>,
+    pub avatar: Option<Picture>,
 }
-
-/// A picture: none is known yet of anybody.
-#[derive(Debug, Serialize, ToSchema)]
-pub enum Avatar {}
 
 /// What somebody looks for: some words, of which one is enough. None finds everybody.
 #[derive(Debug)]

@@ -51,16 +51,37 @@ impl Query {
     }
 }
 
+/// Which page of how many items.
+#[derive(Debug, Clone, Copy)]
+pub struct Cut {
+    page: Page,
+    items: usize,
+}
+
 impl Page {
-    /// This page of `all`: 206 if there are more behind it. None is left beyond the last one.
+    /// This page of `all`: see [`Cut::answer`].
     pub fn of<T: Serialize>(self, all: Vec<T>) -> Response {
-        let (items, pages) = (all.len(), all.len().div_ceil(self.size));
-        let status = if self.number < pages { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+        let (cut, rows) = self.cut(all);
+        cut.answer(rows)
+    }
+
+    /// The rows that are to be shown. None is left beyond the last page.
+    pub fn cut<T>(self, all: Vec<T>) -> (Cut, Vec<T>) {
+        let cut = Cut { page: self, items: all.len() };
         let skipped = (self.number - 1).saturating_mul(self.size);
-        let rows: Vec<T> = all.into_iter().skip(skipped).take(self.size).collect();
+        (cut, all.into_iter().skip(skipped).take(self.size).collect())
+    }
+}
+
+impl Cut {
+    /// Its rows, as they are shown: 206 if there are more behind it.
+    pub fn answer<T: Serialize>(self, rows: Vec<T>) -> Response {
+        let Cut { page: Page { number, size }, items } = self;
+        let pages = items.div_ceil(size);
+        let status = if number < pages { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
         let headers = [
-            ("pagination-current-page", self.number),
-            ("pagination-page-size", self.size),
+            ("pagination-current-page", number),
+            ("pagination-page-size", size),
             ("pagination-page-count", pages),
             ("pagination-item-count", items),
         ];

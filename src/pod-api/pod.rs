@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::app::Desk;
+use crate::avatars::Avatars;
 use crate::config::{Config, Defaults, ServerConfig};
 use crate::init::{self, Init};
 use crate::jid::{Jid, Localpart};
@@ -23,7 +24,7 @@ use crate::onboarding::{Onboarding, Step};
 use crate::picture::Picture;
 use crate::problem::Problem;
 use crate::projection::{News, Projection};
-use crate::server::{Changes, Connection, Version};
+use crate::server::{self, Changes, Connection, Version};
 use crate::settings::{Change, Choices, LUA, Setting};
 use crate::sse::Places;
 use crate::store::{Error, Kept, Store};
@@ -49,6 +50,8 @@ pub struct Pod {
     /// Held by whoever makes, changes or deletes an account, or names the workspace: one after the
     /// other.
     pub setup: Arc<tokio::sync::Mutex<()>>,
+    /// Held while the Server is told of the workspace, so that the last word is the last.
+    pub publishing: Arc<tokio::sync::Mutex<()>>,
     /// Held while the Server hashes a password, which stops its only thread: one after the other.
     pub login: Arc<tokio::sync::Mutex<()>>,
     /// Who makes the Server's configuration.
@@ -70,7 +73,9 @@ struct State {
     throttle: Throttle,
     workspace: Option<Workspace>,
     icon: Option<Picture>,
-    nicknames: HashMap<Localpart, String>,
+    avatars: Avatars,
+    /// What members called themselves when the Server wasn't told: see [`Pod::left_over`].
+    left_over: HashMap<Localpart, String>,
     choices: Choices,
     /// The domain, if whoever set the Pod up chose it.
     domain: Option<Domain>,
@@ -125,16 +130,28 @@ impl Pod {
             tokens: Tokens::new(kept.tokens),
             workspace: kept.workspace,
             icon: kept.icon.and_then(Picture::new),
-            nicknames: nicknames.collect(),
+            left_over: nicknames.collect(),
             choices: Choices::new(config.server.defaults.clone(), kept.settings),
             domain: kept.domain,
             onboarding: Step::known(&kept.onboarding).collect(),
             ..State::default()
         };
-        let (setup, login, settings) = Default::default();
+        let (setup, publishing, login, settings) = Default::default();
         let (outside, state) = (Arc::new(outside), Arc::new(Mutex::new(state)));
         let (desk, places) = (Desk::new(), Places::default());
-        Pod { config, store, outside, setup, login, init, settings, desk, places, state }
+        Pod {
+            config,
+            store,
+            outside,
+            setup,
+            publishing,
+            login,
+            init,
+            settings,
+            desk,
+            places,
+            state,
+        }
     }
 
     /// One whose requests come from there.
@@ -153,6 +170,7 @@ impl Pod {
             store: self.store.clone(),
             outside: Arc::new(outside),
             setup: self.setup.clone(),
+            publishing: self.publishing.clone(),
             login: self.login.clone(),
             init: self.init.clone(),
             settings: self.settings.clone(),
@@ -264,10 +282,7 @@ impl Pod {
                 News::OtherHost => is_another = true,
                 News::NewPassword(local) => self.log_out(&local).await,
                 News::Role(local, role) => self.see_role(&local, role).await,
-                News::Deleted(local) => {
-                    self.log_out(&local).await;
-                    self.forget_name(&local).await;
-                }
+                News::Deleted(local) => self.log_out(&local).await,
             }
         }
         is_another
@@ -502,29 +517,30 @@ impl Pod {
         Ok(())
     }
 
-    /// What a member calls themself.
-    pub fn nickname(&self, local: &Localpart) -> Option<String> {
-        self.with(|state| state.nicknames.get(local).cloned())
-    }
-
-    /// Keeps a nickname.
-    pub async fn name(&self, local: &Localpart, nickname: String) -> Result<(), Error> {
-        if self.nickname(local).as_ref() == Some(&nickname) {
-            return Ok(());
-        }
-        self.store.keep_nickname(local.as_str().to_owned(), Some(nickname.clone())).await?;
-        self.with(|state| state.nicknames.insert(local.clone(), nickname));
+    /// Has the Server show what a member calls themself.
+    pub async fn name(&self, local: &Localpart, nickname: String) -> Result<(), server::Error> {
+        let connection = self.with(|state| state.link.as_ref().map(|link| link.connection.clone()));
+        let connection = connection.ok_or_else(server::Error::away)?;
+        connection.set_nickname(self.domain().as_ref(), local, &nickname).await?;
+        self.note(|accounts| accounts.named(local, nickname));
         Ok(())
     }
 
-    /// Forgets the nickname of an account that is gone.
-    pub async fn forget_name(&self, local: &Localpart) {
-        if self.with(|state| state.nicknames.remove(local)).is_none() {
-            return;
-        }
-        if let Err(error) = self.store.keep_nickname(local.as_str().to_owned(), None).await {
-            log::error(error);
-        }
+    /// Nicknames that an older version kept here, and which the Server hasn't been told of.
+    pub fn left_over(&self) -> HashMap<Localpart, String> {
+        self.with(|state| state.left_over.clone())
+    }
+
+    /// The Server was told of this one, or needn't be.
+    pub async fn hand_over(&self, local: &Localpart) -> Result<(), Error> {
+        self.store.forget_nickname(local.as_str().to_owned()).await?;
+        self.with(|state| state.left_over.remove(local));
+        Ok(())
+    }
+
+    /// Pictures that were fetched.
+    pub fn avatars<T>(&self, look: impl FnOnce(&mut Avatars) -> T) -> T {
+        self.with(|state| look(&mut state.avatars))
     }
 
     // The onboarding

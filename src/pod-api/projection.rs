@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use crate::jid::Localpart;
 use crate::member::{Role, role_of};
+use crate::server::profile::{AvatarId, Profile, Profiles};
 use crate::server::{Accounts, Change, Changes, Session, What};
 
 /// What is known of one host.
@@ -30,6 +31,10 @@ pub struct Known {
     pub created: Option<u64>,
     /// Is a client of it connected?
     pub is_online: bool,
+    /// What it shows of itself: nothing, until that was read.
+    pub profile: Profile,
+    /// The number of the change that the profile is of.
+    profile_of: u64,
 }
 
 /// What a change means for those who are logged in.
@@ -50,7 +55,7 @@ impl Projection {
     pub fn new(accounts: Accounts, sessions: &[Session]) -> Projection {
         let known = accounts.accounts.into_iter().filter_map(|account| {
             let role = role_of(account.role.as_deref());
-            let known = Known { role, created: account.created, is_online: false };
+            let known = Known { role, created: account.created, ..Known::default() };
             Some((Localpart::parse(&account.localpart).ok()?, known))
         });
         let mut projection = Projection { accounts: known.collect(), seq: accounts.seq };
@@ -91,6 +96,7 @@ impl Projection {
                 return Some(News::Role(local, role));
             }
             What::Presence { online } => self.change(&local, |it| it.is_online = online),
+            What::Profile(profile) => self.change(&local, |it| it.show(profile, change.seq)),
             What::Password => return Some(News::NewPassword(local)),
             What::Host | What::Unknown => (),
         }
@@ -113,6 +119,25 @@ impl Projection {
         self.change(local, |known| known.role = Some(role));
     }
 
+    /// As above, of one that just got this nickname.
+    pub fn named(&mut self, local: &Localpart, nickname: String) {
+        self.change(local, |known| known.profile.nickname = Some(nickname));
+    }
+
+    /// As above, of one that just got this picture.
+    pub fn pictured(&mut self, local: &Localpart, avatar: AvatarId) {
+        self.change(local, |known| known.profile.avatar = Some(avatar));
+    }
+
+    /// Takes profiles that were read.
+    pub fn show(&mut self, read: Profiles) {
+        for named in read.profiles {
+            if let Ok(local) = Localpart::parse(&named.localpart) {
+                self.change(&local, |known| known.show(named.profile, read.seq));
+            }
+        }
+    }
+
     /// As above, of one that was just deleted.
     pub fn deleted(&mut self, local: &Localpart) {
         self.accounts.remove(local);
@@ -132,6 +157,15 @@ impl Projection {
     /// All members, in order.
     pub fn members(&self) -> impl Iterator<Item = (&Localpart, Role, &Known)> {
         self.accounts.iter().filter_map(|(local, known)| Some((local, known.role?, known)))
+    }
+}
+
+impl Known {
+    /// Unless what is known is of a later change.
+    fn show(&mut self, profile: Profile, of: u64) {
+        if of >= self.profile_of {
+            (self.profile, self.profile_of) = (profile, of);
+        }
     }
 }
 

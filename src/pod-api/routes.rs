@@ -97,6 +97,7 @@ fn all() -> OpenApiRouter<Arc<Pod>> {
         .routes(routes!(members::one, member::delete))
         .routes(routes!(member::set_role))
         .routes(routes!(member::set_nickname))
+        .routes(routes!(member::set_avatar))
         .routes(routes!(members::enrich))
         .routes(routes!(reload::reload))
         .routes(routes!(licensing::license, licensing::buy))

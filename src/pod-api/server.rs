@@ -17,6 +17,9 @@ use crate::jid::Localpart;
 use crate::member::Role;
 
 pub mod http;
+pub mod profile;
+
+use profile::Profile;
 
 /// How long a long poll for changes may be silent.
 pub const POLL: Duration = Duration::from_secs(25);
@@ -113,6 +116,9 @@ pub struct Changes {
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Change {
+    /// Its number.
+    #[serde(default)]
+    pub seq: u64,
     /// Where.
     pub host: String,
     /// To whom; absent, where it happened to the host.
@@ -145,11 +151,20 @@ pub enum What {
         /// Is one there now?
         online: bool,
     },
+    /// What it shows of itself is something else.
+    Profile(Profile),
     /// The host came, or went.
     Host,
     /// Something that a later module tells of.
     #[serde(other)]
     Unknown,
+}
+
+impl Error {
+    /// Nothing was asked: it isn't in step.
+    pub fn away() -> Error {
+        Error::Unreachable("it is being started".into())
+    }
 }
 
 impl Connection {

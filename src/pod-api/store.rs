@@ -35,7 +35,7 @@ pub struct Kept {
     pub tokens: Vec<(Digest, Token)>,
     /// The workspace, if it was initialised.
     pub workspace: Option<Workspace>,
-    /// What members call themselves, by local part, until the Server has a place for it.
+    /// What members called themselves, by local part, when the Server had no place for it.
     pub nicknames: Vec<(String, String)>,
     /// What admins chose for the Server: keys and JSON.
     pub settings: Vec<(String, String)>,
@@ -153,13 +153,10 @@ impl Store {
         .await
     }
 
-    /// Keeps what a member calls themself; `None` forgets it.
-    pub async fn keep_nickname(&self, local: String, name: Option<String>) -> Result<(), Error> {
-        self.write(move |to| match name {
-            Some(name) => to
-                .execute("INSERT OR REPLACE INTO nickname VALUES (?, ?)", params![local, name])
-                .map(drop),
-            None => to.execute("DELETE FROM nickname WHERE localpart = ?", [local]).map(drop),
+    /// Forgets a nickname: none is kept here any more, the Server has them.
+    pub async fn forget_nickname(&self, local: String) -> Result<(), Error> {
+        self.write(move |to| {
+            to.execute("DELETE FROM nickname WHERE localpart = ?", [local]).map(drop)
         })
         .await
     }

@@ -77,6 +77,9 @@ local function with(vcard, properties)
 end
 
 return function(stele)
+  -- Is something published by us, so that it is told when all of it is done? Was anything?
+  local is_ours, has_published = false, false
+
   local function service_of(input)
     stele.must_exist(input)
     local pep = modulemanager.get_module(input.host, "pep")
@@ -99,6 +102,7 @@ return function(stele)
     open_node(service, node)
     local item = st.stanza("item", { xmlns = XMLNS_PUBSUB, id = id }):add_child(payload)
     stele.must(service:publish(node, true, id, item))
+    has_published = true
   end
 
   local function nick_of(service)
@@ -116,7 +120,9 @@ return function(stele)
     local info = child_of(metadata, "info")
     local id = info and info.attr.id
     if not id or not id:find("^%x+$") or #id ~= 40 then return end
-    return { id = id:lower(), type = told(info.attr.type), bytes = tonumber(info.attr.bytes) }
+    local bytes = tostring(info.attr.bytes):match("^%d+$")
+    bytes = bytes and #bytes <= 9 and tonumber(bytes) or nil -- no other number: JSON has no infinity
+    return { id = id:lower(), type = told(info.attr.type), bytes = bytes }
   end
 
   local function shown_of(service)
@@ -129,8 +135,6 @@ return function(stele)
 
   -- Changes
 
-  local is_ours = false -- we are publishing, and tell when all of it is done
-
   local function tell(host, localpart, service)
     if not usermanager.user_exists(localpart, host) then return end
     stele.record_of("profile", localpart, host, shown_of(service))
@@ -142,13 +146,14 @@ return function(stele)
     if nick and named and nick ~= named then publish(service, VCARD, "current", with(vcard, { nickname = nick })) end
   end
 
-  -- Publishes by `change`, and tells of it once.
+  -- Publishes by `change`. Tells of it once, or not at all if nothing is another than before. Was it?
   local function publish_by(change, host, localpart, service)
-    is_ours = true
+    is_ours, has_published = true, false
     local done, err = pcall(change, service)
     is_ours = false
-    tell(host, localpart, service)
+    if has_published then tell(host, localpart, service) end
     if not done then error(err, 0) end
+    return has_published
   end
 
   local followers = setmetatable({}, { __mode = "k" }) -- of services
@@ -157,11 +162,9 @@ return function(stele)
     local localpart = service.config.pep_username
     local function happened(event)
       if is_ours or not TOLD_OF[event.node] then return end
-      if event.node == NICK and event.item then
-        publish_by(follow_nick, host, localpart, service)
-      else
-        tell(host, localpart, service)
-      end
+      local is_nick = event.node == NICK and event.item ~= nil
+      local is_told = is_nick and publish_by(follow_nick, host, localpart, service)
+      if not is_told then tell(host, localpart, service) end
     end
     for _, name in ipairs(HAPPENINGS) do module:hook_object_event(service.events, name, happened) end
     followers[service] = happened
@@ -199,7 +202,14 @@ return function(stele)
     local profiles = array()
     for _, localpart in ipairs(input.localparts) do
       if usermanager.user_exists(localpart, input.host) then
-        local profile = shown_of(service_of({ host = input.host, localpart = localpart }))
+        -- What is wrong with one isn't the others' fault.
+        local done, profile = pcall(function()
+          return shown_of(service_of({ host = input.host, localpart = localpart }))
+        end)
+        if not done then
+          module:log("error", "cannot read the profile of %s: %s", localpart, tostring(profile))
+          profile = {}
+        end
         profile.localpart = localpart
         profiles:push(profile)
       end
@@ -257,10 +267,11 @@ return function(stele)
     needs = { "host", "localpart", "picture" },
     longest_body = LONGEST_PICTURE_BODY,
     run = function(input)
-      publish_by(function(service)
+      local service = service_of(input)
+      publish_by(function()
         if input.picture == "" then take_picture_away(service) else show_picture(service, input.picture) end
-      end, input.host, input.localpart, service_of(input))
-      return {}
+      end, input.host, input.localpart, service)
+      return avatar_of(service) or {}
     end,
   }
 end

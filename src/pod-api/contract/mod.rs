@@ -9,6 +9,7 @@ mod network;
 mod outside;
 mod overrides;
 mod pages;
+mod profiles;
 mod reload;
 pub mod server;
 mod settings;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::client::Answer;
-use super::{World, until};
+use super::{PASSWORD, World};
 
 const FIRST: &str = r#"{"username":"alice","password":"correct horse battery","nickname":"Ünal"}"#;
 
@@ -94,9 +94,11 @@ async fn one_member_is_shown_with_all_keys() {
     // What she calls herself goes with her account.
     world.server.delete("alice");
     world.server.create("alice", "another alice's one", "prosody:member");
+    world.server.create("bob", PASSWORD, "prosody:member");
     world.caught_up().await;
-    let local = crate::jid::Localpart::parse("alice").unwrap();
-    until("it is forgotten", || world.pod.nickname(&local).is_none()).await;
+    let bob = world.token("bob").await;
+    let shown = world.ask_as(&bob, "GET", "/v1/members/alice@example.org").await;
+    assert_eq!(shown.json()["nickname"], Value::Null);
 }
 
 #[tokio::test]

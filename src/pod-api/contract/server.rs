@@ -51,6 +51,9 @@ struct Account {
     role: String,
     created: u64,
     sessions: u32,
+    /// What it shows: `nickname`, `avatar`, and what only services show.
+    profile: serde_json::Map<String, Value>,
+    picture: String,
 }
 
 impl FakeServer {
@@ -126,6 +129,19 @@ impl FakeServer {
         });
     }
 
+    /// As a client of theirs does.
+    pub fn show(&self, name: &str, key: &str, value: Value) {
+        self.record(|state| {
+            state.accounts.get_mut(name).unwrap().profile.insert(key.into(), value);
+            state.profile_change(name)
+        });
+    }
+
+    /// What an account shows.
+    pub fn shown(&self, name: &str) -> Value {
+        self.state().accounts.get(name).map_or(Value::Null, |it| it.profile.clone().into())
+    }
+
     fn record(&self, change: impl FnOnce(&mut State) -> Value) {
         let mut state = self.state();
         let change = change(&mut state);
@@ -170,8 +186,14 @@ impl FakeServer {
 impl State {
     fn create(&mut self, name: &str, password: &str, role: &str) -> Value {
         let created = crate::pod::now();
-        let account =
-            Account { password: password.into(), role: role.into(), created, sessions: 0 };
+        let account = Account {
+            password: password.into(),
+            role: role.into(),
+            created,
+            sessions: 0,
+            profile: serde_json::Map::new(),
+            picture: String::new(),
+        };
         self.accounts.insert(name.into(), account);
         json!({ "kind": "account", "localpart": name, "exists": true, "role": role })
     }
@@ -231,7 +253,14 @@ impl State {
             "check_password" => vec!["host", "localpart", "password"],
             "create_account" => vec!["host", "localpart", "password", "role"],
             "set_role" => vec!["host", "localpart", "role"],
-            "delete_account" => vec!["host", "localpart"],
+            "delete_account" | "avatar" => vec!["host", "localpart"],
+            "profiles" => vec!["host", "localparts"],
+            "set_profile" if !with["nickname"].is_null() => vec!["host", "localpart", "nickname"],
+            "set_profile" => {
+                let [color, api, dashboard] = ["accent_color", "api_url", "dashboard_url"];
+                vec![color, api, dashboard, "host", "kind", "localpart", "name"]
+            }
+            "set_avatar" => vec!["host", "localpart", "picture"],
             _ => return Err(refused(404, "no_such_verb")),
         };
         let names: Vec<&String> = with.as_object().unwrap().keys().collect();
@@ -263,7 +292,10 @@ impl State {
                 let ok = account.is_some_and(|account| account.password == text("password"));
                 Ok(json!({ "ok": ok }))
             }
-            "set_role" | "delete_account" if !self.accounts.contains_key(&name) => {
+            "profiles" => Ok(self.profiles(with["localparts"].as_array().unwrap())),
+            "set_role" | "delete_account" | "avatar" | "set_profile" | "set_avatar"
+                if !self.accounts.contains_key(&name) =>
+            {
                 Err(refused(404, "no_such_account"))
             }
             "set_role" => {
@@ -276,6 +308,9 @@ impl State {
                 self.record(change);
                 Ok(json!({}))
             }
+            "avatar" => self.avatar(&name),
+            "set_profile" => Ok(self.set_profile(&name, with)),
+            "set_avatar" => Ok(self.set_avatar(&name, &text("picture"))),
             _ if self.accounts.contains_key(&name) => Err(refused(409, "exists")),
             _ if text("password").is_empty() => Err(refused(400, "malformed")),
             _ => {
@@ -284,6 +319,65 @@ impl State {
                 Ok(json!({ "localpart": name }))
             }
         }
+    }
+
+    fn profiles(&self, names: &[Value]) -> Value {
+        assert!((1..=64).contains(&names.len()), "the module refuses it");
+        let known = names.iter().filter_map(|it| {
+            let name = it.as_str().unwrap();
+            let mut shown = told(&self.accounts.get(name)?.profile);
+            shown["localpart"] = name.into();
+            Some(shown)
+        });
+        json!({ "seq": self.seq, "profiles": known.collect::<Vec<_>>() })
+    }
+
+    fn set_profile(&mut self, name: &str, with: &Value) -> Value {
+        let profile = &mut self.accounts.get_mut(name).unwrap().profile;
+        let before = profile.clone();
+        for (key, value) in with.as_object().unwrap() {
+            match value.as_str() {
+                _ if ["host", "localpart"].contains(&key.as_str()) => (),
+                Some("") => drop(profile.remove(key)),
+                _ => drop(profile.insert(key.clone(), value.clone())),
+            }
+        }
+        if *profile != before {
+            let change = self.profile_change(name);
+            self.record(change);
+        }
+        json!({})
+    }
+
+    fn set_avatar(&mut self, name: &str, picture: &str) -> Value {
+        let account = self.accounts.get_mut(name).unwrap();
+        if account.picture != picture {
+            account.picture = picture.into();
+            // Another one has another: that is all that it must do.
+            let id = format!("{:040x}", self.seq);
+            let avatar = json!({ "id": id, "type": "image/png", "bytes": picture.len() * 3 / 4 });
+            account.profile.insert("avatar".into(), avatar);
+            let change = self.profile_change(name);
+            self.record(change);
+        }
+        self.accounts[name].profile["avatar"].clone()
+    }
+
+    fn avatar(&self, name: &str) -> Result<Value, Error> {
+        let Account { picture, profile, .. } = &self.accounts[name];
+        if picture.is_empty() {
+            return Err(refused(404, "no_avatar"));
+        }
+        let mut avatar = profile["avatar"].clone();
+        avatar["picture"] = picture.as_str().into();
+        Ok(avatar)
+    }
+
+    fn profile_change(&self, name: &str) -> Value {
+        let mut change = told(&self.accounts[name].profile);
+        change["kind"] = "profile".into();
+        change["localpart"] = name.into();
+        change
     }
 
     fn rotate(&mut self, new: &str) -> Result<Value, Error> {
@@ -305,6 +399,13 @@ impl State {
         let after = self.changes.iter().filter(|change| change["seq"].as_u64().unwrap() > since);
         Ok(json!({ "seq": self.seq, "changes": after.collect::<Vec<_>>() }))
     }
+}
+
+/// Of a profile, what is told of all members.
+fn told(profile: &serde_json::Map<String, Value>) -> Value {
+    let is_told = |key: &String| key == "nickname" || key == "avatar";
+    let some = profile.iter().filter(|(key, _)| is_told(key));
+    some.map(|(key, value)| (key.clone(), value.clone())).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn refused(status: u16, error: &str) -> Error {

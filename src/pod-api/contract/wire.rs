@@ -51,6 +51,10 @@ async fn answer(
         "check_password",
         "set_role",
         "delete_account",
+        "profiles",
+        "set_profile",
+        "avatar",
+        "set_avatar",
     ];
     let verb = verbs.into_iter().find(|verb| uri.path() == format!("/stele/v1/{verb}"));
     assert_eq!(headers["content-type"], "application/json");
@@ -95,7 +99,6 @@ async fn every_verb_crosses_the_wire() {
     old.rotate_secret(&new).await.unwrap();
     assert_eq!(old.version().await, Err(Error::Unauthorized));
     let connection = connect(new.reveal());
-    let accounts = connection.accounts("example.org").await.unwrap();
     let odd = secret::of("p'\"\\]]\u{e9}--");
     let alice = crate::jid::Localpart::parse("alice").unwrap();
     let create = || connection.create_account("example.org", &alice, &odd, Role::Admin);
@@ -106,10 +109,19 @@ async fn every_verb_crosses_the_wire() {
         let checked = connection.check_password("example.org", &alice, password).await;
         assert_eq!(checked, Ok(ok));
     }
+    connection.set_nickname("example.org", &alice, "A\"]]\\").await.unwrap();
+    assert_eq!(connection.avatar("example.org", &alice).await, Ok(None));
+    let id = connection.set_avatar("example.org", &alice, b"GIF89a").await.unwrap();
+    let picture = connection.avatar("example.org", &alice).await;
+    assert_eq!(picture, Ok(Some(b"GIF89a".to_vec())));
+    let shown = connection.profiles("example.org", std::slice::from_ref(&alice)).await.unwrap();
+    let profile = &shown.profiles[0].profile;
+    assert_eq!((profile.nickname.as_deref(), &profile.avatar), (Some("A\"]]\\"), &Some(id)));
+    let accounts = connection.accounts("example.org").await.unwrap();
     fake.set_online("alice", true);
     assert_eq!(connection.sessions("example.org").await.unwrap()[0].localpart, "alice");
     let changes = connection.changes(accounts.seq).await.unwrap();
-    assert_eq!((changes.changes.len(), changes.seq), (2, fake.seq()));
+    assert_eq!((changes.changes.len(), changes.seq), (1, fake.seq()));
     connection.set_role("example.org", &alice, Role::Member).await.unwrap();
     connection.delete_account("example.org", &alice).await.unwrap();
     let gone = connection.delete_account("example.org", &alice).await.unwrap_err();

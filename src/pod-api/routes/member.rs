@@ -1,9 +1,10 @@
-//! What is done with one member: their role, their nickname, the end of their account.
+//! What is done with one member: their role, their nickname, their picture, the end of their account.
 //!
 //! An admin is left, always: nobody demotes or deletes themself, and whoever does it to somebody
 //! else is an admin at that moment, by the Server's word and one after the other.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
@@ -15,6 +16,7 @@ use crate::body;
 use crate::jid::{Jid, Localpart};
 use crate::log;
 use crate::member::{self, Role, role_of};
+use crate::picture::Picture;
 use crate::pod::Pod;
 use crate::problem::Problem;
 use crate::server::{self, Connection};
@@ -134,6 +136,37 @@ pub(super) async fn set_nickname(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Show a picture of yourself: PNG, JPEG or GIF, up to 1 MiB.
+#[utoipa::path(
+    put, path = "/v1/members/{jid}/avatar", tag = "Members",
+    params(("jid" = String, Path, description = "The member's address, such as alice@example.org.")),
+    request_body(content(
+        (String = "text/plain"),
+        (String = "application/json"),
+        (Vec<u8> = "application/octet-stream"),
+        (Vec<u8> = "image/png"),
+        (Vec<u8> = "image/jpeg"),
+        (Vec<u8> = "image/gif"),
+    ), description = "Bytes; or base64, as text or as a JSON string."),
+    responses(
+        (status = 204, description = "Taken: chat clients see it, too."),
+        (status = 403, description = "`forbidden`: it is somebody else's."),
+        (status = 415, description = "`unsupported_media_type`: it is no such picture."),
+    ),
+    security(("member" = []))
+)]
+pub(super) async fn set_avatar(
+    State(pod): State<Arc<Pod>>,
+    Oneself(local): Oneself,
+    picture: Picture,
+) -> Result<StatusCode, Problem> {
+    let connection = pod.connection()?;
+    let id = connection.set_avatar(pod.domain().as_ref(), &local, &picture.bytes).await?;
+    pod.avatars(|avatars| avatars.keep(id.clone(), Some(picture), Instant::now()));
+    pod.note(|accounts| accounts.pictured(&local, id));
+    Ok(StatusCode::NO_CONTENT)
+}
+
 async fn assign(pod: &Pod, by: &Admin, whom: &Localpart, role: Role) -> Result<(), Problem> {
     let _setup = pod.setup.lock().await;
     let connection = pod.connection()?;
@@ -169,7 +202,6 @@ async fn remove(pod: &Pod, by: &Admin, whom: &Localpart) -> Result<(), Problem> 
     }
     pod.note(|accounts| accounts.deleted(whom));
     pod.log_out(whom).await;
-    pod.forget_name(whom).await;
     log::info(format_args!("{} deleted {}", by.local.as_str(), whom.as_str()));
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -12,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::member::Whom;
 use crate::auth::Caller;
+use crate::enrich;
 use crate::jid::{Jid, Localpart};
 use crate::member::{EnrichedMember, Member, Role, Search};
 use crate::page::{Page, Query};
@@ -73,15 +75,17 @@ pub(super) async fn list(
         return Err(Problem::invalid("The search must not have more than 128 characters."));
     }
     let search = Search::new(search);
-    let known = all(&pod, |local, role, known| (local.clone(), role, known.clone()))?;
-    let members = known.into_iter().map(|(local, role, known)| {
-        let member = enriched(&pod, &caller, &local, role, &known);
-        (local, member)
+    let mut found = all(&pod, |local, role, known| (local.clone(), role, known.clone()))?;
+    found.retain(|(local, _, known)| {
+        search.finds(&[local.as_str(), known.profile.nickname.as_deref().unwrap_or("")])
     });
-    let found = members.filter(|(local, member)| {
-        search.finds(&[local.as_str(), member.nickname.as_deref().unwrap_or("")])
-    });
-    Ok(page.of(found.map(|(_, member)| member).collect()))
+    let mut rows = vec![];
+    let (page, known) = page.cut(found);
+    let deadline = enrich::deadline();
+    for (local, role, known) in &known {
+        rows.push(enriched(&pod, &caller, local, *role, known, deadline).await);
+    }
+    Ok(page.answer(rows))
 }
 
 /// How many members there are.
@@ -134,7 +138,8 @@ pub(super) async fn one(
     })?;
     let found = found.filter(|_| jid.domain == *pod.domain());
     let (role, known) = found.ok_or_else(Problem::member_not_found)?;
-    Ok(Json(enriched(&pod, &caller, &jid.local, role, &known)))
+    let deadline = enrich::deadline();
+    Ok(Json(enriched(&pod, &caller, &jid.local, role, &known, deadline).await))
 }
 
 /// All that is known of some members.
@@ -166,15 +171,19 @@ pub(super) async fn enrich(
         });
         members.collect()
     })?;
-    let members = known.iter().map(|(it, role, known)| enriched(&pod, &caller, it, *role, known));
+    let deadline = enrich::deadline();
     if !sse::is_wanted(&headers) {
-        let by_jid: BTreeMap<_, _> = members.map(|it| (it.member.jid.clone(), it)).collect();
+        let mut by_jid = BTreeMap::new();
+        for (local, role, known) in &known {
+            let it = enriched(&pod, &caller, local, *role, known, deadline).await;
+            by_jid.insert(it.member.jid.clone(), it);
+        }
         return Ok(Json(by_jid).into_response());
     }
-    let members: Vec<EnrichedMember> = members.collect();
     Ok(sse::answer(|events| async move {
-        for it in &members {
-            events.send("enriched-member", &it.member.jid, it).await;
+        for (local, role, known) in &known {
+            let it = enriched(&pod, &caller, local, *role, known, deadline).await;
+            events.send("enriched-member", &it.member.jid, &it).await;
         }
     }))
 }
@@ -191,18 +200,20 @@ fn member(pod: &Pod, to: &Caller, local: &Localpart, role: Role) -> Member {
     Member { jid: pod.jid(local).to_string(), role: may_know.then_some(role) }
 }
 
-fn enriched(
+async fn enriched(
     pod: &Pod,
     to: &Caller,
     local: &Localpart,
     role: Role,
     known: &Known,
+    deadline: Instant,
 ) -> EnrichedMember {
+    let avatar = known.profile.avatar.as_ref();
     EnrichedMember {
         member: member(pod, to, local, role),
         online: known.is_online,
-        nickname: pod.nickname(local),
+        nickname: known.profile.nickname.clone(),
         email: None,
-        avatar: None,
+        avatar: enrich::avatar(pod, local, avatar, deadline).await,
     }
 }

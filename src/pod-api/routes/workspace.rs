@@ -14,6 +14,7 @@ use crate::body;
 use crate::picture::Picture;
 use crate::pod::Pod;
 use crate::problem::Problem;
+use crate::publish;
 use crate::workspace::{Change, Shown, Wish, Workspace};
 
 /// Was the workspace initialised?
@@ -59,6 +60,7 @@ pub(super) async fn initialize(
         return Err(Problem::workspace_already_initialized());
     }
     pod.set_workspace(workspace.clone()).await?;
+    publish::changed(&pod).await;
     Ok((StatusCode::CREATED, [(LOCATION, "/v1/workspace")], Json(workspace.shown(pod.icon()))))
 }
 
@@ -187,6 +189,7 @@ pub(super) async fn set_icon(
     icon: Picture,
 ) -> Result<StatusCode, Problem> {
     pod.set_icon(icon).await?;
+    publish::changed(&pod).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -194,6 +197,7 @@ async fn changed(pod: &Pod, change: Change) -> Result<Workspace, Problem> {
     let _setup = pod.setup.lock().await;
     let workspace = current(pod).after(change)?;
     pod.set_workspace(workspace.clone()).await?;
+    publish::changed(pod).await;
     Ok(workspace)
 }
 

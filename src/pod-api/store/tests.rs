@@ -8,15 +8,14 @@ fn token(jid: &str) -> Token {
 async fn fill(store: &Store) {
     store.keep_token(Digest([1; 32]), token("a@b"), vec![]).await.unwrap();
     store.keep_token(Digest([2; 32]), token("c@d"), vec![Digest([1; 32])]).await.unwrap();
-    let workspace = Workspace { name: "Acme".into(), accent_color: Some("#1972f5".into()) };
+    let name = "Acme'); DROP TABLE token; --".to_owned();
+    let workspace = Workspace { name, accent_color: Some("#1972f5".into()) };
     store.keep_workspace(Workspace { name: "Old".into(), accent_color: None }).await.unwrap();
     store.keep_workspace(workspace).await.unwrap();
-    store
-        .keep_nickname("alice".into(), Some("Alice'); DROP TABLE token; --".into()))
-        .await
-        .unwrap();
-    store.keep_nickname("bob".into(), Some("Bob".into())).await.unwrap();
-    store.keep_nickname("bob".into(), None).await.unwrap();
+    // As an older version left them.
+    let nicknames = "INSERT INTO nickname VALUES ('alice', 'Ally'), ('bob', 'Bob')";
+    store.write(move |to| to.execute(nicknames, []).map(drop)).await.unwrap();
+    store.forget_nickname("bob".into()).await.unwrap();
     let settings = [("tls_profile", Some("\"old\"".into())), ("federation_enabled", None)];
     store.keep_settings(settings.to_vec()).await.unwrap();
     for domain in ["a.example", "b.example"] {
@@ -41,11 +40,12 @@ async fn what_was_written_is_there_after_a_restart() {
     fill(&store).await;
     // While it is open still, as after a kill.
     let (_, kept) = Store::open(folder.path()).unwrap();
-    let workspace = Workspace { name: "Acme".into(), accent_color: Some("#1972f5".into()) };
+    let name = "Acme'); DROP TABLE token; --".to_owned();
+    let workspace = Workspace { name, accent_color: Some("#1972f5".into()) };
     let expected = Kept {
         tokens: vec![(Digest([2; 32]), Token { standing: Standing::Demoted, ..token("c@d") })],
         workspace: Some(workspace),
-        nicknames: vec![("alice".into(), "Alice'); DROP TABLE token; --".into())],
+        nicknames: vec![("alice".into(), "Ally".into())],
         settings: vec![("tls_profile".into(), "\"old\"".into())],
         icon: Some(b"GIF89a".into()),
         domain: Some("b.example".parse().unwrap()),
@@ -108,7 +108,7 @@ async fn a_write_that_fails_is_an_error() {
     let (store, _) = Store::open(folder.path()).unwrap();
     let failed = store.write(|to| to.execute("INSERT INTO nowhere VALUES (1)", []).map(drop)).await;
     assert!(failed.unwrap_err().to_string().starts_with("cannot write "));
-    store.keep_nickname("a".into(), Some("A".into())).await.unwrap();
+    store.forget_nickname("a".into()).await.unwrap();
 }
 
 #[tokio::test]
@@ -141,23 +141,25 @@ async fn others_that_read_or_write_are_waited_for() {
     let reader = Connection::open(folder.path().join(FILE)).unwrap();
     assert_eq!(mode(&reader), "wal");
     let count = |of: &Connection| -> u32 {
-        of.query_row("SELECT count(*) FROM nickname", [], |row| row.get(0)).unwrap()
+        of.query_row("SELECT count(*) FROM token", [], |row| row.get(0)).unwrap()
     };
     // A reader that goes on holding what it sees, as a backup does; and a writer for a while.
     reader.execute_batch("BEGIN").unwrap();
     assert_eq!(count(&reader), 0);
     let writer = Connection::open(folder.path().join(FILE)).unwrap();
-    writer.execute_batch("BEGIN IMMEDIATE; INSERT INTO nickname VALUES ('other', 'x')").unwrap();
+    writer
+        .execute_batch("BEGIN IMMEDIATE; INSERT INTO token VALUES (zeroblob(32), 'a@b', 1, 2, 0)")
+        .unwrap();
     let blocked = std::time::Instant::now();
     let blocker = thread::spawn(move || {
         thread::sleep(std::time::Duration::from_millis(300));
         writer.execute_batch("COMMIT").unwrap();
     });
-    let writes: Vec<_> = (0..100)
+    let writes: Vec<_> = (1..=100)
         .map(|number| {
             let store = store.clone();
             tokio::spawn(async move {
-                store.keep_nickname(format!("member{number}"), Some("x".into())).await
+                store.keep_token(Digest([number; 32]), token("a@b"), vec![]).await
             })
         })
         .collect();

@@ -168,8 +168,9 @@ fn a_picture_is_shown_told_and_taken_away() {
             server.call("set_avatar", of("alice", json!({"picture": base64(bytes)})))
         };
         let since = seq(&server);
-        expect(&put(&server, &png(5000)), 200, json!({}));
+        let put_one = put(&server, &png(5000));
         let shown = avatar(&server).body;
+        assert_eq!(put_one.body["id"], shown["id"]);
         assert_eq!(shown["picture"], base64(&png(5000)));
         assert_eq!((&shown["type"], &shown["bytes"]), (&json!("image/png"), &json!(5000)));
         let id = shown["id"].as_str().unwrap().to_owned();
@@ -186,7 +187,7 @@ fn a_picture_is_shown_told_and_taken_away() {
         assert!(ask(&mut bob, &items("data", "d1"), "d1").contains(&base64(&png(5000))));
 
         for kind in [b"GIF89a....".as_slice(), b"\xff\xd8\xff\xe0...."] {
-            expect(&put(&server, kind), 200, json!({}));
+            assert_eq!(put(&server, kind).body["bytes"], kind.len());
         }
         assert_eq!(avatar(&server).body["type"], "image/jpeg");
         server.restart(BOOTSTRAP_SECRET);
@@ -236,6 +237,16 @@ fn a_clients_own_picture_is_told() {
             told(&server, &since)[0]["avatar"],
             json!({"id": id, "bytes": 7, "type": "image/png"})
         );
+        // What it says may be nonsense: then it isn't told.
+        for (number, bytes) in
+            ["1e999", "nan", "-1", "0x7", "9999999999999999999999"].into_iter().enumerate()
+        {
+            let nonsense = publish.replace("bytes='7'", &format!("bytes='{bytes}'"));
+            let p = format!("n{number}");
+            ask(&mut alice, &nonsense.replace("p1", &p), &p);
+            let avatar = told(&server, &since).last().unwrap()["avatar"].clone();
+            assert_eq!(avatar, json!({"id": id, "type": "image/png"}), "{bytes}");
+        }
         // It said nothing of the data, so there is none.
         assert_eq!(server.call("avatar", of("alice", json!({}))).error(), "no_avatar");
         let retract = format!(
