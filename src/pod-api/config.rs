@@ -1,8 +1,9 @@
 //! What the operator wrote: `Prose.toml`, and the environment, which wins over it.
 //!
 //! `PROSE_AUTH__TOKEN_TTL=PT1H` says the same as `[auth] token_ttl = "PT1H"`. Keys that are none of
-//! ours are another program's, so they aren't looked at.
+//! ours may be another program's: those of files that nobody knows are told of.
 
+mod known;
 pub mod mail;
 pub mod network;
 mod read;

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value as Toml};
 
+use super::known;
+use crate::log;
+
 /// The most bytes that a configuration may have.
 const LONGEST: u64 = 1024 * 1024;
 /// What names of the environment begin with.
@@ -144,8 +147,12 @@ pub fn read<D: DeserializeOwned, T>(
     for Text { path, text } in texts(paths)? {
         let alone = toml::from_str(&text).map_err(|error| Fault::of(&error, &text));
         let alone = alone.and_then(|document| complete(document).map_err(Fault::of_all));
+        let parsed: Table = text.parse().unwrap_or_default();
+        for key in known::unknown(&parsed) {
+            log::warn(format_args!("nobody knows {key}, which is in {}", path.display()));
+        }
         alone.map_err(|fault| Error::File(path, fault))?;
-        merge(&mut table, text.parse().unwrap_or_default());
+        merge(&mut table, parsed);
     }
     let understand = |table: Table| -> Result<T, Fault> {
         let document = table.try_into().map_err(|error| Fault::of(&error, ""))?;

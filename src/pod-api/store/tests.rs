@@ -143,24 +143,25 @@ async fn others_that_read_or_write_are_waited_for() {
     let reader = Connection::open(folder.path().join(FILE)).unwrap();
     assert_eq!(mode(&reader), "wal");
     let count = |of: &Connection| -> u32 {
-        of.query_row("SELECT count(*) FROM nickname", [], |row| row.get(0)).unwrap()
+        of.query_row("SELECT count(*) FROM token", [], |row| row.get(0)).unwrap()
     };
     // A reader that goes on holding what it sees, as a backup does; and a writer for a while.
     reader.execute_batch("BEGIN").unwrap();
     assert_eq!(count(&reader), 0);
     let writer = Connection::open(folder.path().join(FILE)).unwrap();
-    writer.execute_batch("BEGIN IMMEDIATE; INSERT INTO nickname VALUES ('other', 'x')").unwrap();
+    writer
+        .execute_batch("BEGIN IMMEDIATE; INSERT INTO token VALUES (zeroblob(32), 'a@b', 1, 2, 0)")
+        .unwrap();
     let blocked = std::time::Instant::now();
     let blocker = thread::spawn(move || {
         thread::sleep(std::time::Duration::from_millis(300));
         writer.execute_batch("COMMIT").unwrap();
     });
-    let writes: Vec<_> = (0..100)
+    let writes: Vec<_> = (1..=100)
         .map(|number| {
             let store = store.clone();
             tokio::spawn(async move {
-                let row = format!("INSERT INTO nickname VALUES ('member{number}', 'x')");
-                store.write(move |to| to.execute(&row, []).map(drop)).await
+                store.keep_token(Digest([number; 32]), token("a@b"), vec![]).await
             })
         })
         .collect();
