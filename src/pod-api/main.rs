@@ -5,6 +5,7 @@
 
 mod arguments;
 mod auth;
+mod backup;
 mod body;
 mod config;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod init;
 mod jid;
 mod log;
 mod member;
+mod moment;
 mod network;
 mod openapi;
 mod page;

@@ -3,13 +3,16 @@
 //! One lock, held only for as long as it takes to look or to change; never while waiting.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use appliance::backup::{INCOMING, KEPT};
 use appliance::secret::Secret;
 use appliance::settings::{Domain, Settings};
 use serde_json::Value;
 
+use crate::backup::Backups;
 use crate::config::{Config, Defaults, ServerConfig};
 use crate::init::{self, Init};
 use crate::jid::{Jid, Localpart};
@@ -40,6 +43,8 @@ pub struct Pod {
     pub login: tokio::sync::Mutex<()>,
     /// Who makes the Server's configuration.
     pub init: Arc<dyn Init>,
+    /// What is kept of it, encrypted, and what is under way about that.
+    pub backups: Arc<Backups>,
     /// Held by whoever changes settings or submits them: one after the other.
     settings: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -91,7 +96,8 @@ impl Pod {
         };
         let (setup, login, settings) = Default::default();
         let (outside, state) = (Arc::new(outside), Mutex::new(state));
-        Pod { config, store, outside, setup, login, init, settings, state }
+        let backups = Arc::new(Backups::at(Path::new(KEPT), Path::new(INCOMING)));
+        Pod { config, store, outside, setup, login, init, backups, settings, state }
     }
 
     /// The domain of members.

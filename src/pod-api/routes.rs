@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -16,7 +16,9 @@ use utoipa_axum::routes;
 
 use crate::openapi::{self, at};
 use crate::pod::Pod;
+use crate::problem::Problem;
 
+mod backups;
 mod config;
 mod first_account;
 mod health;
@@ -25,6 +27,7 @@ mod member;
 mod members;
 mod network;
 mod pod_config;
+mod reset;
 mod version;
 mod workspace;
 
@@ -36,7 +39,17 @@ pub fn router(pod: Arc<Pod>) -> Router {
     let (router, document) = described();
     let document = Bytes::from(document.to_string());
     let description = Router::new().route(DESCRIPTION, get(describe)).with_state(document);
-    router.with_state(pod).merge(description).layer(map_response(uncached))
+    let leaving = from_fn_with_state(pod.clone(), leaving);
+    let router = router.with_state(pod).merge(description).layer(leaving);
+    router.layer(map_response(uncached))
+}
+
+/// While all data is being exchanged, nothing that is answered would be true for long.
+async fn leaving(State(pod): State<Arc<Pod>>, request: Request, next: Next) -> Response {
+    match pod.backups.is_leaving() {
+        true => Problem::restarting().into_response(),
+        false => next.run(request).await,
+    }
 }
 
 /// All that can be asked for, and its description.
@@ -82,6 +95,12 @@ fn all() -> OpenApiRouter<Arc<Pod>> {
         .routes(routes!(member::set_role))
         .routes(routes!(member::set_nickname))
         .routes(routes!(members::enrich))
+        .routes(routes!(backups::create, backups::list, backups::delete_some))
+        .routes(routes!(backups::one, backups::put, backups::describe, backups::delete))
+        .routes(routes!(backups::offer))
+        .routes(routes!(backups::get))
+        .routes(routes!(backups::restore))
+        .routes(routes!(reset::reset))
         .merge(config::routes())
 }
 

@@ -10,6 +10,7 @@ use appliance::settings::Settings;
 use tokio::time::sleep;
 
 use super::server::FakeServer;
+use super::vault::Vault;
 use crate::init::{Answer, Credentials, Error, Init};
 use crate::secret;
 
@@ -17,6 +18,8 @@ use crate::secret;
 pub struct FakeInit {
     state: Mutex<State>,
     server: Arc<FakeServer>,
+    /// What it keeps.
+    pub vault: Vault,
 }
 
 #[derive(Default)]
@@ -35,7 +38,11 @@ impl FakeInit {
     pub fn new(bootstrap: &str, server: Arc<FakeServer>) -> FakeInit {
         let bootstrap = Some(secret::of(bootstrap));
         let credentials = Credentials { bootstrap, ..Credentials::default() };
-        FakeInit { state: Mutex::new(State { credentials, ..State::default() }), server }
+        FakeInit {
+            state: Mutex::new(State { credentials, ..State::default() }),
+            server,
+            vault: Vault::default(),
+        }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {

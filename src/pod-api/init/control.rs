@@ -37,15 +37,26 @@ impl Control {
         Control { socket: socket.to_owned(), credentials: credentials.to_owned() }
     }
 
-    fn say(&self, what: &'static str, verb: Verb) -> Answer<'static> {
+    /// What it answers to this.
+    pub fn exchange(
+        &self,
+        verb: Verb,
+    ) -> impl Future<Output = Result<Reply, Error>> + Send + use<> {
         let packet = Request { version: VERSION, verb }.to_packet();
         let path = self.socket.clone();
-        Box::pin(async move {
+        async move {
             let cannot = format!("ask stele-init at {}", path.display());
             // PID 1 answers at once, but it is somebody else: nobody waits for it but this thread.
             let asked = spawn_blocking(move || ask(&path, &packet)).await;
             let reply = asked.map_err(|error| error.to_string()).and_then(|reply| reply);
-            match reply.map_err(|error| Error::Unreachable(cannot, error))? {
+            reply.map_err(|error| Error::Unreachable(cannot, error))
+        }
+    }
+
+    fn say(&self, what: &'static str, verb: Verb) -> Answer<'static> {
+        let asked = self.exchange(verb);
+        Box::pin(async move {
+            match asked.await? {
                 Reply::Accepted => Ok(()),
                 Reply::Refused(refusal) => Err(Error::Refused(what, format!("{refusal:?}"))),
                 _ => Err(Error::Refused(what, "it answers another question".into())),
