@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hyper::Method;
+
 /// The longest path and query, in bytes: past it, 414.
 pub const LONGEST_TARGET: usize = 4096;
 /// The most bytes in a request's or a reply's head, and the most fields: past it, 431 or 502.
@@ -27,6 +29,10 @@ pub struct Limits {
     pub body_within: Duration,
     /// Bytes in a request's body: past it, 413.
     pub body: u64,
+    /// The same two of a backup, whose pieces pod-api waits for, and for which it has room or not.
+    pub upload_within: Duration,
+    /// See [`Limits::upload_within`].
+    pub upload: u64,
     /// For pod-api to take a connection: then 503.
     pub connect_within: Duration,
     /// For pod-api to begin its reply, once it has the request: then 504.
@@ -52,6 +58,8 @@ impl Default for Limits {
             head_within: seconds(15),
             body_within: seconds(60),
             body: 2 * 1024 * 1024,
+            upload_within: seconds(6 * 3600),
+            upload: 1 << 40,
             connect_within: seconds(5),
             answer_within: seconds(30),
             silence: seconds(60),
@@ -59,6 +67,39 @@ impl Default for Limits {
             state_within: seconds(2),
             state_for: seconds(1),
             stop_within: seconds(3),
+        }
+    }
+}
+
+impl Limits {
+    /// Of a request with this method, to this path and query of pod-api's.
+    pub fn of(&self, method: &Method, target: &str) -> Limits {
+        let path = target.split('?').next().unwrap_or_default();
+        let name = path.strip_prefix("/v1/backups/").filter(|name| !name.contains('/'));
+        match *method == Method::PUT && name.is_some() {
+            true => Limits { body: self.upload, body_within: self.upload_within, ..self.clone() },
+            false => self.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_backup_may_be_long() {
+        let limits = Limits::default();
+        for (method, target, is_upload) in [
+            (Method::PUT, "/v1/backups/a.tar.zst.age", true),
+            (Method::PUT, "/v1/backups/a.tar.zst.age?description=x/y", true),
+            (Method::POST, "/v1/backups/a.tar.zst.age", false),
+            (Method::PUT, "/v1/backups/a.tar.zst.age/restore", false),
+            (Method::PUT, "/v1/backups", false),
+            (Method::PUT, "/v1/workspace/icon", false),
+        ] {
+            let expected = if is_upload { limits.upload } else { limits.body };
+            assert_eq!(limits.of(&method, target).body, expected, "{method} {target}");
         }
     }
 }

@@ -27,6 +27,7 @@ pub async fn forward(
     limits: &Limits,
 ) -> Result<Response<Body>, Problem> {
     let (head, body) = request.into_parts();
+    let limits = &limits.of(&head.method, target);
     if body.size_hint().lower() > limits.body {
         let is_asked_first = head.headers.contains_key(header::EXPECT);
         if !is_asked_first {

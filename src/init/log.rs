@@ -39,6 +39,9 @@
 //! | `settings: to be tried again (…)`, `refused (…)` | the Server goes on with the last good ones |
 //! | `settings: they hold Lua of an admin's, which the operator allows` | it runs next to the messages |
 //! | `server: PATH is an operator's own; kept as PATH` | the appliance writes there from now on |
+//! | `backup: the data is exchanged; services stop for that` | a restoration or a reset begins |
+//! | `backup: the data has been exchanged` | it is done; services start |
+//! | `root: what the power cut short is finished: the data has been exchanged` | the boot after a cut in between |
 //! | `network: eth0: link up`, `link down` | somebody is at the other end, or not |
 //! | `network: eth0 10.0.2.15/24 via 10.0.2.2, dns 10.0.2.3, for 86400 s` | a lease is applied |
 //! | `network: eth0: lease lost` | it ran out, or was withdrawn |

@@ -8,13 +8,14 @@ use appliance::control::SettingsState;
 use appliance::secret::Secret;
 use appliance::settings::Settings;
 
+pub mod backup;
 pub mod control;
 
 /// An answer that takes a while.
 pub type Answer<'a, T = ()> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
 /// `stele-init`, as pod-api knows it.
-pub trait Init: Send + Sync {
+pub trait Init: backup::Backups {
     /// The secrets that it has for us now: they change.
     fn credentials(&self) -> Result<Credentials, Error>;
     /// Hands over a secret that the Server will be told next. Saying it twice does no harm.

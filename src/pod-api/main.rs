@@ -7,6 +7,7 @@ mod app;
 mod arguments;
 mod auth;
 mod avatars;
+mod backup;
 mod body;
 mod config;
 #[cfg(test)]

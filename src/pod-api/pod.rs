@@ -3,9 +3,11 @@
 //! One lock, held only for as long as it takes to look or to change; never while waiting.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use appliance::backup::{INCOMING, KEPT};
 use appliance::control::SettingsStep;
 use appliance::secret::Secret;
 use appliance::settings::{Domain, Settings};
@@ -14,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::app::Desk;
 use crate::avatars::Avatars;
+use crate::backup::Backups;
 use crate::config::{Config, Defaults, ServerConfig};
 use crate::init::{self, Init};
 use crate::invitation::Invitations;
@@ -61,6 +64,8 @@ pub struct Pod {
     pub login: Arc<tokio::sync::Mutex<()>>,
     /// Who makes the Server's configuration.
     pub init: Arc<dyn Init>,
+    /// What is kept of it, encrypted, and what is under way about that.
+    pub backups: Arc<Backups>,
     /// Held by whoever changes settings or submits them: one after the other.
     settings: Arc<tokio::sync::Mutex<()>>,
     /// Where requests come from.
@@ -152,6 +157,7 @@ impl Pod {
         let (setup, publishing, login, settings) = Default::default();
         let (outside, state) = (Arc::new(outside), Arc::new(Mutex::new(state)));
         let (desk, places) = (Desk::new(), Places::default());
+        let backups = Arc::new(Backups::at(Path::new(KEPT), Path::new(INCOMING)));
         Pod {
             config,
             store,
@@ -160,6 +166,7 @@ impl Pod {
             publishing,
             login,
             init,
+            backups,
             settings,
             desk,
             places,
@@ -186,6 +193,7 @@ impl Pod {
             publishing: self.publishing.clone(),
             login: self.login.clone(),
             init: self.init.clone(),
+            backups: self.backups.clone(),
             settings: self.settings.clone(),
             desk: self.desk.clone(),
             places: self.places.clone(),

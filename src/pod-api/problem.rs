@@ -2,12 +2,14 @@
 //! status.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
+use appliance::backup::{Kind, Trouble};
 use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -206,6 +208,17 @@ impl Problem {
         Problem::invalid("The Server refuses this Lua, so nothing has changed: the log says why.")
     }
 
+    /// Not declared to be bytes.
+    pub fn not_bytes() -> Problem {
+        let message = "The body's Content-Type must be application/octet-stream.";
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown", message)
+    }
+
+    /// As it is shown, in a body or an event.
+    pub fn shown(&self) -> Value {
+        json!({ "error": self.error, "message": self.message })
+    }
+
     /// More bytes than anybody needs.
     pub fn too_large() -> Problem {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "unknown", "The body is too large.")
@@ -228,6 +241,64 @@ impl Problem {
         let message = "Too many streams of events are open: end one, or wait a little.";
         let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message);
         Problem { retry_after: Some(5), ..problem }
+    }
+
+    /// There is no such backup.
+    pub fn backup_not_found() -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, "backup_not_found", "There is no such backup.")
+    }
+
+    /// Something else is being done with backups.
+    pub fn backup_in_progress() -> Problem {
+        let message = "Something else is being backed up or restored: wait until that is done.";
+        let problem = Problem::new(StatusCode::CONFLICT, "backup_in_progress", message);
+        Problem { retry_after: Some(5), ..problem }
+    }
+
+    /// It takes longer than a request may.
+    pub fn backup_takes_longer() -> Problem {
+        let message = "The backup is still being checked. Ask again with the same key, or for \
+                       events, which take as long as it takes.";
+        let problem = Problem::new(StatusCode::CONFLICT, "backup_in_progress", message);
+        Problem { retry_after: Some(5), ..problem }
+    }
+
+    /// Its passphrase or key doesn't open a backup. Not 401, at which the Dashboard logs out.
+    pub fn backup_locked(message: impl Display) -> Problem {
+        let message = format!("The backup stays closed: {message}.");
+        Problem::new(StatusCode::BAD_REQUEST, "invalid_backup_key", message)
+    }
+
+    /// It isn't what was written.
+    pub fn backup_damaged(message: impl Display) -> Problem {
+        let message = format!("The backup can't be used: {message}.");
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "backup_damaged", message)
+    }
+
+    /// It is another appliance's, or a newer one's.
+    pub fn backup_incompatible(message: impl Display) -> Problem {
+        let message = format!("The backup can't be used here: {message}.");
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "backup_incompatible", message)
+    }
+
+    /// The disk is too full. Not 507: nothing is wrong here, and asking again won't help.
+    pub fn insufficient_storage(message: impl Display) -> Problem {
+        let message = format!("There is too little room: {message}.");
+        Problem::new(StatusCode::CONFLICT, "insufficient_storage", message)
+    }
+
+    /// A code that isn't the one that was given, or not any more.
+    pub fn invalid_confirmation_code() -> Problem {
+        let message = "The confirmation code is wrong, or was used, or is older than 5 minutes.";
+        Problem::new(StatusCode::BAD_REQUEST, "invalid_confirmation_code", message)
+    }
+
+    /// All data is being exchanged.
+    pub fn restarting() -> Problem {
+        let message = "The API is restarting.";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let problem = Problem::new(status, "internal_server_error", message);
+        Problem { retry_after: Some(1), ..problem }
     }
 
     /// Something that nothing here does.
@@ -304,6 +375,34 @@ impl From<init::Error> for Problem {
     }
 }
 
+impl From<init::backup::NotGranted> for Problem {
+    fn from(error: init::backup::NotGranted) -> Problem {
+        use init::backup::NotGranted::{Busy, NotPrepared, Other};
+        match error {
+            Busy => Problem::backup_in_progress(),
+            NotPrepared => Problem::invalid_confirmation_code(),
+            Other(error) => error.into(),
+        }
+    }
+}
+
+impl From<Trouble> for Problem {
+    fn from(Trouble { kind, message }: Trouble) -> Problem {
+        match kind {
+            Kind::NotFound => Problem::backup_not_found(),
+            Kind::WrongKey => Problem::backup_locked(message),
+            Kind::Damaged => Problem::backup_damaged(message),
+            Kind::Foreign => Problem::backup_incompatible(message),
+            Kind::NoRoom => Problem::insufficient_storage(message),
+            Kind::Invalid => Problem::invalid(format!("The backup is not right: {message}.")),
+            Kind::Failed => {
+                log::error(message);
+                Problem::internal()
+            }
+        }
+    }
+}
+
 impl From<settings::BadValue> for Problem {
     fn from(error: settings::BadValue) -> Problem {
         Problem::invalid(format!("The value is not right: {error}."))
@@ -342,7 +441,7 @@ impl ToSchema for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = Json(json!({ "error": self.error, "message": self.message }));
+        let body = Json(self.shown());
         let mut response = (self.status, body).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));

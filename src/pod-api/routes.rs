@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -17,8 +17,10 @@ use utoipa_axum::routes;
 use crate::app::Desk;
 use crate::openapi::{self, at};
 use crate::pod::Pod;
+use crate::problem::Problem;
 use crate::sse;
 
+mod backups;
 mod config;
 mod degraded;
 mod domain;
@@ -37,6 +39,7 @@ mod passwords;
 mod pod_config;
 mod recovery;
 mod reload;
+mod reset;
 mod version;
 mod workspace;
 
@@ -49,13 +52,22 @@ pub fn router(pod: Arc<Pod>) -> Router {
     let document = Bytes::from(document.to_string());
     let description = Router::new().route(DESCRIPTION, get(describe)).with_state(document);
     let bounded = from_fn_with_state(pod.clone(), sse::bounded);
+    let leaving = from_fn_with_state(pod.clone(), leaving);
     let router = router.with_state(pod).merge(description);
-    router.layer(bounded).layer(map_response(uncached))
+    router.layer(bounded).layer(leaving).layer(map_response(uncached))
 }
 
 /// What is there while the configuration is wrong, which anybody may be told.
 pub fn degraded(desk: Desk, why: &str) -> Router {
     degraded::router(desk, why).layer(map_response(uncached))
+}
+
+/// While all data is being exchanged, nothing that is answered would be true for long.
+async fn leaving(State(pod): State<Arc<Pod>>, request: Request, next: Next) -> Response {
+    match pod.backups.is_leaving() {
+        true => Problem::restarting().into_response(),
+        false => next.run(request).await,
+    }
 }
 
 /// All that can be asked for, and its description.
@@ -113,6 +125,12 @@ fn all() -> OpenApiRouter<Arc<Pod>> {
             overrides::reset_overrides
         ))
         .routes(routes!(overrides::lua, overrides::override_by_lua, overrides::reset_lua))
+        .routes(routes!(backups::create, backups::list, backups::delete_some))
+        .routes(routes!(backups::one, backups::put, backups::describe, backups::delete))
+        .routes(routes!(backups::offer))
+        .routes(routes!(backups::get))
+        .routes(routes!(backups::restore))
+        .routes(routes!(reset::reset))
         .merge(config::routes())
         .routes(routes!(invitations::may_invite, invitations::list, invitations::create))
         .routes(routes!(invitations::one, invitations::cancel))

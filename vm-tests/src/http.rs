@@ -91,6 +91,18 @@ impl Asked {
 
     /// Sends it on a connection of its own.
     pub fn send(&self, server: SocketAddr) -> Result<Answer> {
+        parse(&self.exchange(server)?)
+    }
+
+    /// The same, where the answer has bytes of any kind: its status, and these.
+    pub fn fetch(&self, server: SocketAddr) -> Result<(u16, Vec<u8>)> {
+        let mut bytes = self.exchange(server)?;
+        let end = bytes.windows(4).position(|it| it == b"\r\n\r\n");
+        let body = bytes.split_off(end.context("the answer has no end of headers")? + 4);
+        Ok((parse(&bytes)?.status, body))
+    }
+
+    fn exchange(&self, server: SocketAddr) -> Result<Vec<u8>> {
         let mut stream = TcpStream::connect_timeout(&server, WITHIN).context("cannot connect")?;
         stream.set_read_timeout(Some(WITHIN))?;
         stream.write_all(&[self.head.as_bytes(), b"\r\n", &self.body].concat())?;
@@ -98,7 +110,7 @@ impl Asked {
         // A server that closes before it has read everything resets: what it said counts.
         let end = stream.read_to_end(&mut bytes);
         ensure!(end.is_ok() || !bytes.is_empty(), "no answer: {end:?}");
-        parse(&bytes)
+        Ok(bytes)
     }
 }
 

@@ -138,7 +138,7 @@ impl EventLoop {
                 true => self.tell_backups(Event::Stopped),
                 false => self.stop_again(),
             }
-        } else if backups.is_making() && !self.tasks().any(|(_, is_done)| !is_done) {
+        } else if backups.is_making() && self.missing().next().is_none() {
             self.tell_backups(Event::Made);
         }
     }
@@ -177,9 +177,7 @@ impl EventLoop {
                 self.tell_backups(Event::Exchanged(result));
             }
             Effect::Make => {
-                let tasks: Vec<Id> = self.tasks().map(|(id, _)| id).collect();
-                let missing = |id: &Id| self.workers.get(id.0).is_some_and(Worker::is_to_be_made);
-                let missing: Vec<Id> = tasks.into_iter().filter(missing).collect();
+                let missing: Vec<Id> = self.missing().collect();
                 missing.into_iter().for_each(|id| self.tell(id, lifecycle::Event::Start));
             }
             Effect::StartServices => {
@@ -204,13 +202,13 @@ impl EventLoop {
         })
     }
 
-    /// Tasks of the appliance's, and whether they are done.
-    fn tasks(&self) -> impl Iterator<Item = (Id, bool)> {
+    /// Tasks that once made what isn't there any more.
+    fn missing(&self) -> impl Iterator<Item = Id> {
+        use lifecycle::State::{Stopped, Waiting};
         let own = self.workers.iter().take(self.callers.len()).enumerate();
-        own.filter(|(_, worker)| worker.policy().is_task).map(|(index, _)| {
-            let state = self.supervisor.state(Id(index));
-            (Id(index), state == lifecycle::State::Done)
-        })
+        let missing = own.filter(|(_, worker)| worker.is_to_be_made());
+        let ids = missing.map(|(index, _)| Id(index));
+        ids.filter(|id| !matches!(self.supervisor.state(*id), Waiting | Stopped))
     }
 
     fn freeze(&mut self, is_frozen: bool) {

@@ -42,6 +42,7 @@ async fn operations(world: &World) -> Vec<Operation> {
     let mut operations = vec![];
     for (path, item) in document["paths"].as_object().unwrap() {
         let path = path.replace("{jid}", "alice@example.org");
+        let path = path.replace("/backups/{id}", "/backups/1.tar.zst.age");
         let path = path.split('/').map(|it| if it.starts_with('{') { "1" } else { it });
         let path = path.collect::<Vec<_>>().join("/");
         for (method, about) in item.as_object().unwrap() {

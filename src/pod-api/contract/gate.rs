@@ -11,6 +11,7 @@ use appliance::settings::{Certificate, Place, Prosody, Settings, render};
 use tokio::time::sleep;
 
 use super::server::FakeServer;
+use super::vault::Vault;
 use crate::init::{Answer, Credentials, Error, Init};
 use crate::secret;
 
@@ -19,6 +20,8 @@ pub struct FakeInit {
     state: Mutex<State>,
     server: Arc<FakeServer>,
     me: Weak<FakeInit>,
+    /// What it keeps.
+    pub vault: Vault,
 }
 
 #[derive(Default)]
@@ -45,8 +48,12 @@ impl FakeInit {
     pub fn new(bootstrap: &str, server: Arc<FakeServer>) -> Arc<FakeInit> {
         let bootstrap = Some(secret::of(bootstrap));
         let credentials = Credentials { bootstrap, ..Credentials::default() };
-        let state = Mutex::new(State { credentials, ..State::default() });
-        Arc::new_cyclic(|me| FakeInit { state, server, me: me.clone() })
+        Arc::new_cyclic(|me| FakeInit {
+            state: Mutex::new(State { credentials, ..State::default() }),
+            server,
+            me: me.clone(),
+            vault: Vault::default(),
+        })
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {

@@ -1,6 +1,7 @@
 //! The contract, proved over a real socket against the real router: a Pod whose Server and init are
 //! fakes that keep their own promises strictly.
 
+mod backups;
 mod checklist;
 mod client;
 pub mod gate;
@@ -19,6 +20,7 @@ pub mod server;
 mod settings;
 mod setup;
 mod sign_in;
+mod vault;
 mod wire;
 mod workspace;
 
@@ -29,6 +31,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::backup::Backups;
 use crate::config::Config;
 use crate::follow::follow;
 use crate::init::Init;
@@ -93,7 +96,14 @@ impl World {
         let (as_server, as_init): (Arc<dyn Server>, Arc<dyn Init>) = (server.clone(), init.clone());
         let outside = Arc::new(FakeOutside::default());
         let seen = FakeOutside::seen(&outside);
-        let pod = Arc::new(Pod::new(config, store, kept, as_init, seen));
+        let places = ["backups", "incoming"].map(|name| folder.path().join(name));
+        places.iter().for_each(|place| std::fs::create_dir_all(place).unwrap());
+        let mut pod = Pod::new(config, store, kept, as_init, seen);
+        pod.backups = Arc::new(Backups::at(&places[0], &places[1]));
+        let pod = Arc::new(pod);
+        let [kept, incoming] = places;
+        init.vault.told().kept = kept;
+        init.vault.told().incoming = incoming;
         let socket = folder.path().join("http.sock");
         let listener = Listener::bind(socket.to_str().unwrap()).await.unwrap();
         let of_follow = pod.clone();

@@ -97,7 +97,7 @@ async fn the_settings_give_the_server_its_domain_a_while_later() {
 async fn what_is_not_there_has_no_body() {
     let world = World::start().await;
     for (method, path, status) in [
-        ("GET", "/", 404),
+        ("GET", "/", 405),
         ("GET", "/v1/members/", 404),
         ("GET", "/v1/nothing", 404),
         ("GET", "/api/version", 404),

@@ -38,7 +38,7 @@ impl Control {
     }
 
     fn say(&self, what: &'static str, verb: Verb) -> Answer<'static> {
-        let reply = self.ask(verb);
+        let reply = self.exchange(verb);
         Box::pin(async move {
             match reply.await? {
                 Reply::Accepted => Ok(()),
@@ -47,16 +47,20 @@ impl Control {
         })
     }
 
-    fn ask(&self, verb: Verb) -> Answer<'static, Reply> {
+    /// What it answers to this.
+    pub fn exchange(
+        &self,
+        verb: Verb,
+    ) -> impl Future<Output = Result<Reply, Error>> + Send + use<> {
         let packet = Request { version: VERSION, verb }.to_packet();
         let path = self.socket.clone();
-        Box::pin(async move {
+        async move {
             let cannot = format!("ask stele-init at {}", path.display());
             // PID 1 answers at once, but it is somebody else: nobody waits for it but this thread.
             let asked = spawn_blocking(move || ask(&path, &packet)).await;
             let reply = asked.map_err(|error| error.to_string()).and_then(|reply| reply);
             reply.map_err(|error| Error::Unreachable(cannot, error))
-        })
+        }
     }
 
     fn credential(&self, name: &str) -> Result<Option<Secret>, Error> {
@@ -103,7 +107,7 @@ impl Init for Control {
 
     fn settings_state(&self) -> Answer<'_, SettingsState> {
         Box::pin(async move {
-            match self.ask(Verb::SettingsState).await? {
+            match self.exchange(Verb::SettingsState).await? {
                 Reply::SettingsState(state) => Ok(state),
                 other => Err(unexpected("to tell what became of the settings", other)),
             }
@@ -116,7 +120,7 @@ impl Init for Control {
             let mut whole = String::new();
             loop {
                 let from = whole.len().try_into().unwrap_or(u32::MAX);
-                match self.ask(Verb::ServerFile { from }).await? {
+                match self.exchange(Verb::ServerFile { from }).await? {
                     Reply::ServerFile { text, length } => {
                         whole += &text;
                         if whole.len() >= length as usize {

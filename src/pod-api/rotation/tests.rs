@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use appliance::backup;
 use appliance::control::SettingsState;
 use appliance::settings::Settings;
 use serde_json::Value;
@@ -10,6 +11,7 @@ use super::*;
 use crate::contract::gate::FakeInit;
 use crate::contract::server::FakeServer;
 use crate::init::Answer as InitAnswer;
+use crate::init::backup::{Backups, Granted};
 use crate::server::Answer;
 
 const BOOTSTRAP: &str = "the bootstrap secret";
@@ -101,6 +103,16 @@ impl Server for Stage {
     fn ask<'a>(&'a self, secret: &'a Secret, verb: &'static str, with: Value) -> Answer<'a, Value> {
         let lost = server::Error::Unreachable("died".into());
         Box::pin(self.act(self.server.ask(secret, verb, with), lost))
+    }
+}
+
+impl Backups for Stage {
+    fn wish(&self, wish: backup::Wish) -> Granted<'_, ()> {
+        self.init.wish(wish)
+    }
+
+    fn backup_state(&self) -> Granted<'_, backup::State> {
+        self.init.backup_state()
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) async fn login(
 }
 
 /// The role of the member whose it is, with this password.
-async fn check(
+pub(super) async fn check(
     pod: &Pod,
     jid: &Jid,
     password: Option<&Secret>,

@@ -1,6 +1,7 @@
 //! The stories: what the appliance does when this or that happens to it. One program, so that as many
 //! of them run at a time as there are seats for machines.
 
+mod backup;
 mod boot;
 mod client;
 mod clock;
