@@ -139,7 +139,7 @@ impl Shelf {
         label.take(LONGEST_LABEL).read_to_end(&mut text)?;
         let label = serde_json::from_slice(&text);
         let label = label.inspect_err(|error| log::error(format_args!("label of {id}: {error}")));
-        Ok(label.ok().map(|label| backup.metadata().map(|it| (label, it.len()))).transpose()?)
+        label.ok().map(|label| backup.metadata().map(|it| (label, it.len()))).transpose()
     }
 }
 
