@@ -139,7 +139,11 @@ fn copy_files(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
-        fs::copy(entry.path(), to.join(entry.file_name()))?;
+        let (path, copy) = (entry.path(), to.join(entry.file_name()));
+        match path.is_dir() {
+            true => copy_files(&path, &copy)?,
+            false => drop(fs::copy(&path, &copy)?),
+        }
     }
     Ok(())
 }

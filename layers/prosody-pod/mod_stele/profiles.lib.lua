@@ -120,7 +120,9 @@ return function(stele)
     local info = child_of(metadata, "info")
     local id = info and info.attr.id
     if not id or not id:find("^%x+$") or #id ~= 40 then return end
-    return { id = id:lower(), type = told(info.attr.type), bytes = tonumber(info.attr.bytes) }
+    local bytes = tostring(info.attr.bytes):match("^%d+$")
+    bytes = bytes and #bytes <= 9 and tonumber(bytes) or nil -- no other number: JSON has no infinity
+    return { id = id:lower(), type = told(info.attr.type), bytes = bytes }
   end
 
   local function shown_of(service)

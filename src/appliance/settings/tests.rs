@@ -1,6 +1,9 @@
 //! The document, and what becomes of it. Whether Prosody understands it is asked of Prosody itself:
 //! `vm-tests/tests/settings.rs`.
 
+use std::fs;
+use std::path::Path;
+
 use super::*;
 
 const FULL: &str = r#"{
@@ -127,5 +130,19 @@ fn the_layer_ships_what_is_written_here() {
     assert_eq!(shipped, bootstrap(&place()), "the image's file is another than the code's");
     for text in [shipped, &render(&parse(FULL), &place())] {
         assert!(text.starts_with(MARKER));
+    }
+}
+
+#[test]
+fn the_layer_ships_every_module() {
+    let layer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../layers/prosody-pod");
+    let shipped = fs::read_to_string(layer.join("layer.toml")).unwrap();
+    let files = |folder: &Path| {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.extension().is_some_and(|it| it == "lua")).collect::<Vec<_>>()
+    };
+    for path in [files(&layer), files(&layer.join("mod_stele"))].concat() {
+        let name = path.strip_prefix(&layer).unwrap().display().to_string();
+        assert!(shipped.contains(&format!("{{ from = {name:?} }}")), "{name}");
     }
 }

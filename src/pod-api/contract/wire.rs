@@ -114,7 +114,7 @@ async fn every_verb_crosses_the_wire() {
     let id = connection.set_avatar("example.org", &alice, b"GIF89a").await.unwrap();
     let picture = connection.avatar("example.org", &alice).await;
     assert_eq!(picture, Ok(Some(b"GIF89a".to_vec())));
-    let shown = connection.profiles("example.org", &[alice.clone()]).await.unwrap();
+    let shown = connection.profiles("example.org", std::slice::from_ref(&alice)).await.unwrap();
     let profile = &shown.profiles[0].profile;
     assert_eq!((profile.nickname.as_deref(), &profile.avatar), (Some("A\"]]\\"), &Some(id)));
     let accounts = connection.accounts("example.org").await.unwrap();

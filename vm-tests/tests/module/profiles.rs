@@ -237,6 +237,16 @@ fn a_clients_own_picture_is_told() {
             told(&server, &since)[0]["avatar"],
             json!({"id": id, "bytes": 7, "type": "image/png"})
         );
+        // What it says may be nonsense: then it isn't told.
+        for (number, bytes) in
+            ["1e999", "nan", "-1", "0x7", "9999999999999999999999"].into_iter().enumerate()
+        {
+            let nonsense = publish.replace("bytes='7'", &format!("bytes='{bytes}'"));
+            let p = format!("n{number}");
+            ask(&mut alice, &nonsense.replace("p1", &p), &p);
+            let avatar = told(&server, &since).last().unwrap()["avatar"].clone();
+            assert_eq!(avatar, json!({"id": id, "type": "image/png"}), "{bytes}");
+        }
         // It said nothing of the data, so there is none.
         assert_eq!(server.call("avatar", of("alice", json!({}))).error(), "no_avatar");
         let retract = format!(

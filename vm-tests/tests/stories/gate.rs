@@ -79,22 +79,26 @@ fn without_a_rotation_nothing_answers_nor_speaks() {
 /// Their Server, or their Pod API, does another thing than it should.
 #[test]
 fn a_server_that_lies_keeps_the_gate_shut_and_the_console_says_why() {
-    let module = |name, from, to| {
-        Image::pod(name, &[], &[Change { layer: "prosody-pod", file: "mod_stele.lua", from, to }])
+    let module = |name, file, from, to| {
+        Image::pod(name, &[], &[Change { layer: "prosody-pod", file, from, to }])
     };
+    let access = "mod_stele/access.lib.lua";
     let takes_both = module(
         "takes-both",
-        "  if known and hashes.equals(known, digest(secret)) then return end\n",
-        "  if true then return end\n",
+        access,
+        "    if known and hashes.equals(known, digest(secret)) then return end\n",
+        "    if true then return end\n",
     );
     let never_answers = module(
         "never-answers",
-        "verbs.version = { run = function()\n",
-        "verbs.version = { run = function()\n  if known then return nil end\n",
+        "mod_stele/mod_stele.lua",
+        "stele.verbs.version = { run = function()\n",
+        "stele.verbs.version = { run = function()\n  if true then return nil end\n",
     );
     let forgets = module(
         "forgets",
-        "  must(usermanager.set_password(API_USER, input.new, module.host))\n  \
+        access,
+        "    stele.must(usermanager.set_password(API_USER, input.new, module.host))\n    \
          known = digest(input.new)\n",
         "",
     );
