@@ -3,11 +3,13 @@
 //! `PROSE_AUTH__TOKEN_TTL=PT1H` says the same as `[auth] token_ttl = "PT1H"`. Keys that are none of
 //! ours are another program's, so they aren't looked at.
 
+pub mod mail;
 pub mod network;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use toml::{Table, Value as Toml};
 use utoipa::ToSchema;
 
 use crate::duration::Span;
+use mail::{Branding, Mail, Notifiers};
 use network::{Address, Checks, ChecksTable, DashboardUrl};
 
 /// The most bytes that a configuration may have.
@@ -27,6 +30,11 @@ const LONGEST: u64 = 1024 * 1024;
 const SHORTEST_PASSWORD: usize = 8;
 /// What names of the environment begin with.
 const PREFIX: &str = "PROSE_";
+/// Variables whose text is taken as it is, though it may look like a number: names and passwords.
+const TEXTS: [&str; 5] =
+    ["api_app_name", "company_name", "page_title", "smtp_password", "smtp_username"];
+/// What the name of a key has whose value isn't told, even if it is wrong.
+const SECRET: &str = "password";
 
 /// All that is configured, each value right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +45,16 @@ pub struct Config {
     pub min_password_length: usize,
     /// How long after a login its token is good.
     pub token_ttl: Duration,
+    /// How long after it was sent an invitation is good.
+    pub invitation_ttl: Duration,
+    /// How long a link is good by which a member chooses a new password.
+    pub password_reset_ttl: Duration,
+    /// The most members; a Pod has no such bound by itself.
+    pub user_limit: Option<NonZeroU32>,
+    /// Whose Pod it is, if that was said.
+    pub company_name: Option<String>,
+    /// How letters are sent, if they are.
+    pub mail: Option<Mail>,
     /// How long pictures of members are kept that were fetched from the Server.
     pub avatar_ttl: Duration,
     /// Where the Pod is.
@@ -110,6 +128,11 @@ struct Document {
     /// The older name of `dashboard.url`.
     dashboard_url: Option<DashboardUrl>,
     api: Api,
+    branding: Branding,
+    licensing: Licensing,
+    notifiers: Notifiers,
+    /// The older name of `notifiers`.
+    notify: Notifiers,
     /// The older name of `api.network_checks.retry_interval`.
     default_retry_interval: Option<Span>,
     debug_use_at_your_own_risk: Debug,
@@ -130,6 +153,14 @@ struct ServerTable {
 struct Auth {
     min_password_length: Option<usize>,
     token_ttl: Option<Span>,
+    invitation_ttl: Option<Span>,
+    password_reset_token_ttl: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Licensing {
+    user_limit: Option<NonZeroU32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -148,7 +179,15 @@ struct Dashboard {
 #[serde(default)]
 struct Api {
     network_checks: ChecksTable,
+    invitations: Invitations,
     member_enriching: Enriching,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Invitations {
+    /// The older name of `auth.invitation_ttl`.
+    invitation_ttl: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -245,14 +284,19 @@ impl Config {
             return Err(Error::TooLong(path.into()));
         }
         // Alone, so that what is wrong in it is told with its line.
-        let alone = toml::from_str(&text).map_err(|error| error.to_string()).and_then(checked);
+        let alone = toml::from_str(&text).map_err(|error| told(&error, &text)).and_then(checked);
         alone.map_err(|error| Error::File(path.into(), error))?;
         let mut table: Table = text.parse().unwrap_or_default();
         let environment = environment
             .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.to_lowercase(), value)));
         for (name, value) in environment {
             let keys: Vec<&str> = name.split("__").collect();
-            set(&mut table, &keys, scalar(value));
+            let is_text = keys.last().is_some_and(|key| TEXTS.contains(key));
+            set(
+                &mut table,
+                &keys,
+                if is_text { Toml::String(unquoted(value)) } else { scalar(value) },
+            );
         }
         let together = table.try_into().map_err(|error: toml::de::Error| error.to_string());
         together.and_then(checked).map_err(Error::Environment)
@@ -262,6 +306,7 @@ impl Config {
 fn checked(document: Document) -> Result<Config, String> {
     let Document { server, auth, public_contacts, debug_use_at_your_own_risk: debug, .. } =
         document;
+    let Document { api, branding, dashboard, notifiers, notify, pod, .. } = document;
     let min_password_length = auth.min_password_length.unwrap_or(15);
     if !(SHORTEST_PASSWORD..=256).contains(&min_password_length) {
         return Err(format!(
@@ -278,17 +323,35 @@ fn checked(document: Document) -> Result<Config, String> {
         log_level: server.log_level,
         public_contacts,
     };
-    let token_ttl = token_ttl.unwrap_or(Duration::from_secs(3 * 60 * 60));
-    let avatar_ttl = document.api.member_enriching.cache_ttl.map(|span| span.0);
+    let or = |span: Option<Span>, seconds| span.map_or(Duration::from_secs(seconds), |it| it.0);
+    let invitation_ttl = auth.invitation_ttl.or(api.invitations.invitation_ttl);
     Ok(Config {
-        server,
         min_password_length,
-        token_ttl,
-        avatar_ttl: avatar_ttl.unwrap_or(Duration::from_secs(2 * 60)),
-        pod: document.pod.address,
-        dashboard_url: document.dashboard.url.or(document.dashboard_url),
-        network_checks: document.api.network_checks.complete(document.default_retry_interval),
+        token_ttl: token_ttl.unwrap_or(Duration::from_secs(3 * 60 * 60)),
+        avatar_ttl: or(api.member_enriching.cache_ttl, 2 * 60),
+        invitation_ttl: or(invitation_ttl, 7 * 24 * 60 * 60),
+        password_reset_ttl: or(auth.password_reset_token_ttl, 15 * 60),
+        user_limit: document.licensing.user_limit,
+        company_name: branding.company_name()?,
+        mail: notifiers.mail(notify, &branding, (&pod.address, &server.domain))?,
+        server,
+        pod: pod.address,
+        dashboard_url: dashboard.url.or(document.dashboard_url),
+        network_checks: api.network_checks.complete(document.default_retry_interval),
     })
+}
+
+/// What is wrong in the file, with its line; not with what stands there, where that may be a secret.
+fn told(error: &toml::de::Error, text: &str) -> String {
+    let Some(span) = error.span() else { return error.to_string() };
+    let before = text.get(..span.start).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let end = text.get(span.end..).and_then(|rest| rest.find('\n'));
+    let end = end.map_or(text.len(), |after| span.end + after);
+    if text.get(start..end).is_some_and(|lines| !lines.contains(SECRET)) {
+        return error.to_string();
+    }
+    format!("line {}: a value that isn't shown here is not right", before.matches('\n').count() + 1)
 }
 
 /// Puts a value below nested tables. What is in its way gives way: the environment wins.
@@ -310,13 +373,23 @@ fn set(table: &mut Table, keys: &[&str], value: Toml) {
 
 /// What TOML would read, or else the text as it is.
 fn scalar(text: String) -> Toml {
-    let parsed = format!("it = {text}").parse::<Table>().ok();
-    let it = parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("it"));
-    match it {
+    match parsed(&text) {
         Some(value @ (Toml::Boolean(_) | Toml::Integer(_) | Toml::Array(_))) => value,
-        Some(Toml::String(text)) => Toml::String(text),
-        _ => Toml::String(text),
+        _ => Toml::String(unquoted(text)),
     }
+}
+
+/// The text, without quotes if TOML would take them for such.
+fn unquoted(text: String) -> String {
+    match parsed(&text) {
+        Some(Toml::String(inner)) => inner,
+        _ => text,
+    }
+}
+
+fn parsed(text: &str) -> Option<Toml> {
+    let table = format!("it = {text}").parse::<Table>().ok();
+    table.filter(|table| table.len() == 1).and_then(|mut table| table.remove("it"))
 }
 
 impl Default for Defaults {

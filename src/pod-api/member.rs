@@ -1,10 +1,12 @@
 //! Members: accounts that have a role in the Pod, as the API shows them.
 
+use appliance::secret::Secret;
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 use utoipa::ToSchema;
 
+use crate::mail::address::EmailAddress;
 use crate::picture::Picture;
 use crate::problem::Problem;
 
@@ -51,6 +53,14 @@ pub fn nickname(text: String) -> Result<String, Problem> {
     Ok(text)
 }
 
+/// A new password of at least so many characters.
+pub fn password(text: String, least: usize) -> Result<Secret, Problem> {
+    if text.chars().count() < least {
+        return Err(Problem::password_too_short(least));
+    }
+    Secret::try_from(text).map_err(|_| Problem::password_unusable())
+}
+
 /// `GET /v1/members` without a search.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Member {
@@ -71,7 +81,7 @@ pub struct EnrichedMember {
     /// What they call themselves.
     pub nickname: Option<String>,
     /// How to reach them if they forget their password.
-    pub email: Option<String>,
+    pub email: Option<EmailAddress>,
     /// Their picture.
     pub avatar: Option<Picture>,
 }

@@ -17,6 +17,8 @@ use tokio::sync::Semaphore;
 
 use crate::config::network::{Address, Checks};
 use crate::config::{Config, ServerConfig};
+use crate::mail::Mailer;
+use crate::mail::smtp::{AUTHORITIES, Smtp};
 use dns::{Authorities, Dns};
 use ports::{Ports, Tcp};
 
@@ -27,12 +29,14 @@ pub const MOST_ATTEMPTS: usize = 32;
 /// Something that is looked up out there.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What is asked about the world; another one in tests.
+/// What is asked about the world, and sent into it; another one in tests.
 pub struct Outside {
     /// What the world is told of names.
     pub dns: Box<dyn Dns>,
     /// What the world can connect to.
     pub ports: Box<dyn Ports>,
+    /// Who sends letters there.
+    pub mailer: Box<dyn Mailer>,
     /// Places for attempts.
     attempts: Semaphore,
 }
@@ -52,12 +56,12 @@ impl Outside {
     /// This one.
     pub fn real(times: &Checks) -> Outside {
         let dns = Authorities::new(times.retry_timeout, times.dns_cache_ttl);
-        Outside::new(Box::new(dns), Box::new(Tcp))
+        Outside::new(Box::new(dns), Box::new(Tcp), Box::new(Smtp::trusting(AUTHORITIES)))
     }
 
     /// One that answers so.
-    pub fn new(dns: Box<dyn Dns>, ports: Box<dyn Ports>) -> Outside {
-        Outside { dns, ports, attempts: Semaphore::new(MOST_ATTEMPTS) }
+    pub fn new(dns: Box<dyn Dns>, ports: Box<dyn Ports>, mailer: Box<dyn Mailer>) -> Outside {
+        Outside { dns, ports, mailer, attempts: Semaphore::new(MOST_ATTEMPTS) }
     }
 }
 

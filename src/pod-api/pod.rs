@@ -13,18 +13,23 @@ use serde_json::Value;
 use crate::avatars::Avatars;
 use crate::config::{Config, Defaults, ServerConfig};
 use crate::init::{self, Init};
+use crate::invitation::Invitations;
 use crate::jid::{Jid, Localpart};
 use crate::log;
 use crate::network::Outside;
 use crate::picture::Picture;
 use crate::problem::Problem;
 use crate::projection::{News, Projection};
+use crate::reset::{Recovery, Resets};
 use crate::server::{self, Changes, Connection, Version};
 use crate::settings::{Change, Choices, Setting};
 use crate::store::{Error, Kept, Store};
 use crate::throttle::Throttle;
 use crate::token::{Digest, Token, Tokens};
 use crate::workspace::Workspace;
+
+mod invitations;
+mod recovery;
 
 /// See above.
 pub struct Pod {
@@ -34,8 +39,8 @@ pub struct Pod {
     pub store: Store,
     /// The world, as seen from here.
     pub outside: Arc<Outside>,
-    /// Held by whoever makes, changes or deletes an account, or names the workspace: one after the
-    /// other.
+    /// Held by whoever makes, changes or deletes an account or an invitation, or names the
+    /// workspace: one after the other.
     pub setup: tokio::sync::Mutex<()>,
     /// Held while the Server is told of the workspace, so that the last word is the last.
     pub publishing: tokio::sync::Mutex<()>,
@@ -59,6 +64,10 @@ struct State {
     avatars: Avatars,
     /// What members called themselves when the Server wasn't told: see [`Pod::left_over`].
     left_over: HashMap<Localpart, String>,
+    invitations: Invitations,
+    invitation_was_sent: bool,
+    resets: Resets,
+    addresses: HashMap<Localpart, Recovery>,
     choices: Choices,
     /// What `stele-init` accepted last.
     accepted: Option<Settings>,
@@ -86,7 +95,13 @@ impl Pod {
     ) -> Pod {
         let nicknames = kept.nicknames.into_iter();
         let nicknames = nicknames.filter_map(|(of, it)| Some((Localpart::parse(&of).ok()?, it)));
+        let addresses = kept.addresses.into_iter();
+        let addresses = addresses.filter_map(|(of, it)| Some((Localpart::parse(&of).ok()?, it)));
         let state = State {
+            invitations: Invitations::new(kept.invitations),
+            invitation_was_sent: kept.invitation_was_sent,
+            resets: Resets::new(kept.resets),
+            addresses: addresses.collect(),
             tokens: Tokens::new(kept.tokens),
             workspace: kept.workspace,
             icon: kept.icon.and_then(Picture::new),
@@ -119,11 +134,15 @@ impl Pod {
             known.is_none_or(|known| known.created.is_some_and(|made| made > token.created))
         };
         let void = self.with(|state| state.tokens.revoke(is_void));
+        self.catch_up_with_recovery(&projection).await;
+        let invited = |local: &Localpart| projection.account(local).is_some();
+        let accepted = self.invitations(|invitations| invitations.void(invited));
         self.with(|state| {
             state.server = Some(version);
             state.link = Some(Link { connection, projection });
         });
         self.forget(void).await;
+        self.drop_invitations(accepted).await;
     }
 
     /// The Server isn't in step any more. Was it?
@@ -141,8 +160,18 @@ impl Pod {
         for news in news {
             match news {
                 News::OtherHost => is_another = true,
-                News::NewPassword(local) => self.log_out(&local).await,
-                News::Deleted(local) => self.log_out(&local).await,
+                News::Created(local) => {
+                    let void = self.invitations(|invitations| invitations.void(|it| *it == local));
+                    self.drop_invitations(void).await;
+                }
+                News::NewPassword(local) => {
+                    self.log_out(&local).await;
+                    self.void_resets(&local).await;
+                }
+                News::Deleted(local) => {
+                    self.log_out(&local).await;
+                    self.forget_recovery(&local).await;
+                }
             }
         }
         is_another

@@ -11,7 +11,7 @@ use serde_json::json;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::{init, log, server, settings, store};
+use crate::{init, log, mail, server, settings, store};
 
 /// What every 401 says, to the letter.
 const CHALLENGE: &str = "Bearer realm=\"Admin only area\", charset=\"UTF-8\"";
@@ -77,6 +77,49 @@ impl Problem {
     pub fn first_account_already_created() -> Problem {
         let message = "The first account exists already: log in with it.";
         Problem::new(StatusCode::CONFLICT, "first_account_already_created", message)
+    }
+
+    /// No such invitation, or not any more.
+    pub fn invitation_not_found() -> Problem {
+        let message = "There is no such invitation: it was used, cancelled, or has expired.";
+        Problem::new(StatusCode::GONE, "invitation_not_found", message)
+    }
+
+    /// Somebody of this name is invited.
+    pub fn invitation_already_exists() -> Problem {
+        let message = "This username has an invitation already: send it again, or cancel it.";
+        Problem::new(StatusCode::CONFLICT, "invitation_already_exists", message)
+    }
+
+    /// More members than the operator wants.
+    pub fn user_limit_reached() -> Problem {
+        let message = "There are as many members as there may be.";
+        Problem::new(StatusCode::FORBIDDEN, "user_limit_reached", message)
+    }
+
+    /// No such link, or not any more.
+    pub fn password_reset_token_expired() -> Problem {
+        let message = "This link was used, or it has expired: ask for another one.";
+        Problem::new(StatusCode::NOT_FOUND, "password_reset_token_expired", message)
+    }
+
+    /// Nobody said where a member is reached.
+    pub fn missing_email_address() -> Problem {
+        let message = "No e-mail address of this member is known.";
+        Problem::new(StatusCode::PRECONDITION_FAILED, "missing_email_address", message)
+    }
+
+    /// Letters can't be sent. Where it is only asked whether they can.
+    pub fn cannot_invite() -> Problem {
+        let problem = Problem::missing_config();
+        Problem { status: StatusCode::PRECONDITION_FAILED, ..problem }
+    }
+
+    /// Letters can't be sent: nobody said how.
+    pub fn missing_config() -> Problem {
+        let message = "No mail server is configured: the operator can name one in Prose.toml, as \
+                       notifiers.email.smtp_host.";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "missing_config", message)
     }
 
     /// The name is that of an account.
@@ -189,6 +232,15 @@ impl From<server::Error> for Problem {
                 Problem::internal()
             }
         }
+    }
+}
+
+impl From<mail::Error> for Problem {
+    fn from(error: mail::Error) -> Problem {
+        log::error(&error);
+        let message = "The e-mail could not be sent: the log says why.";
+        // Not 500, at which the Dashboard leaves its page for a full-screen error.
+        Problem::new(StatusCode::BAD_GATEWAY, "internal_server_error", message)
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Known {
 /// What a change means for those who are logged in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
+    /// There is an account that nobody here made.
+    Created(Localpart),
     /// An account isn't there any more.
     Deleted(Localpart),
     /// Its password is another.
@@ -86,7 +88,9 @@ impl Projection {
                 return Some(News::Deleted(local));
             }
             What::Account { exists: true, role } => {
-                self.accounts.entry(local).or_default().role = role_of(role.as_deref());
+                let is_new = !self.accounts.contains_key(&local);
+                self.accounts.entry(local.clone()).or_default().role = role_of(role.as_deref());
+                return is_new.then_some(News::Created(local));
             }
             What::Role { role } => self.change(&local, |it| it.role = role_of(role.as_deref())),
             What::Presence { online } => self.change(&local, |it| it.is_online = online),

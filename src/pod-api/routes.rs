@@ -20,11 +20,15 @@ use crate::pod::Pod;
 mod config;
 mod first_account;
 mod health;
+mod invitation_tokens;
+mod invitations;
 mod login;
 mod member;
 mod members;
 mod network;
+mod passwords;
 mod pod_config;
+mod recovery;
 mod version;
 mod workspace;
 
@@ -84,6 +88,17 @@ fn all() -> OpenApiRouter<Arc<Pod>> {
         .routes(routes!(member::set_avatar))
         .routes(routes!(members::enrich))
         .merge(config::routes())
+        .routes(routes!(invitations::may_invite, invitations::list, invitations::create))
+        .routes(routes!(invitations::one, invitations::cancel))
+        .routes(routes!(invitations::resend))
+        .routes(routes!(invitation_tokens::details))
+        .routes(routes!(invitation_tokens::accept))
+        .routes(routes!(invitation_tokens::reject))
+        .routes(routes!(passwords::start))
+        .routes(routes!(passwords::finish))
+        .routes(routes!(recovery::read, recovery::write))
+        .routes(at(recovery::OTHER_PATHS[0], routes!(recovery::read, recovery::write)))
+        .routes(at(recovery::OTHER_PATHS[1], routes!(recovery::read, recovery::write)))
 }
 
 async fn describe(State(document): State<Bytes>) -> impl IntoResponse {

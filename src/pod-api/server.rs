@@ -224,6 +224,19 @@ impl Connection {
         self.tell("delete_account", with).await
     }
 
+    /// Gives an account another password; its clients are disconnected.
+    pub async fn set_password(
+        &self,
+        host: &str,
+        localpart: &Localpart,
+        password: &Secret,
+    ) -> Result<(), Error> {
+        let with = json!({
+            "host": host, "localpart": localpart.as_str(), "password": password.reveal(),
+        });
+        self.tell("set_password", with).await
+    }
+
     /// Gives an account another role.
     pub async fn set_role(
         &self,

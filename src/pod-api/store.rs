@@ -9,9 +9,13 @@ use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, Transaction, params};
 use tokio::sync::oneshot;
 
+use crate::invitation::Invitation;
+use crate::reset::{Recovery, Reset};
 use crate::token::{Digest, Token};
 use crate::workspace::Workspace;
 
+mod invitations;
+mod recovery;
 mod schema;
 
 /// The database's name in the folder of data.
@@ -37,6 +41,14 @@ pub struct Kept {
     pub settings: Vec<(String, String)>,
     /// The workspace's icon.
     pub icon: Option<Vec<u8>>,
+    /// Who may become a member.
+    pub invitations: Vec<Invitation>,
+    /// Was ever somebody invited?
+    pub invitation_was_sent: bool,
+    /// By what members choose a new password.
+    pub resets: Vec<(Digest, Reset)>,
+    /// Where members are reached who forgot theirs, by local part.
+    pub addresses: Vec<(String, Recovery)>,
 }
 
 /// Why the database can't be used.
@@ -146,15 +158,16 @@ impl Store {
     }
 
     /// One transaction, after all those before it: done, on the disk, when this returns.
-    async fn write(
+    async fn write<T: Send + 'static>(
         &self,
-        what: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send + 'static,
-    ) -> Result<(), Error> {
+        what: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
         let (done, is_done) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
             let result = connection.transaction().and_then(|transaction| {
-                what(&transaction)?;
-                transaction.commit()
+                let result = what(&transaction)?;
+                transaction.commit()?;
+                Ok(result)
             });
             // Whoever asked may have gone away: it is written all the same.
             let _ = done.send(result);
@@ -204,6 +217,10 @@ fn read(from: &Connection) -> rusqlite::Result<Kept> {
         nicknames: nicknames.collect::<rusqlite::Result<_>>()?,
         settings: settings.collect::<rusqlite::Result<_>>()?,
         icon: icon.next().transpose()?,
+        invitations: invitations::read(from)?,
+        invitation_was_sent: invitations::was_sent(from)?,
+        resets: recovery::read_resets(from)?,
+        addresses: recovery::read_addresses(from)?,
     })
 }
 

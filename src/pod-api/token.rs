@@ -44,7 +44,12 @@ pub fn make() -> Result<Secret, String> {
 impl Digest {
     /// Of a token that somebody shows.
     pub fn of(token: &Secret) -> Digest {
-        Digest(Sha256::digest(token.reveal()).into())
+        Digest::of_text(token.reveal())
+    }
+
+    /// Of what may be a token.
+    pub fn of_text(text: &str) -> Digest {
+        Digest(Sha256::digest(text).into())
     }
 }
 

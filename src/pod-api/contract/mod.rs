@@ -3,11 +3,15 @@
 
 mod client;
 pub mod gate;
+mod invitations;
+mod invited;
 mod members;
 mod network;
 mod outside;
 mod pages;
+mod passwords;
 mod profiles;
+mod recovery;
 pub mod server;
 mod settings;
 mod setup;
@@ -97,6 +101,19 @@ impl World {
         World { server, init, outside, client: Client::at(&socket), pod, folder, tasks }
     }
 
+    /// As [`World::with`], with more variables in its environment.
+    async fn with_environment(accounts: &[(&str, &str)], environment: &[(&str, &str)]) -> World {
+        let server = Arc::new(FakeServer::new("bootstrap-secret"));
+        let init = Arc::new(FakeInit::new("bootstrap-secret", server.clone()));
+        for (name, role) in accounts {
+            server.create(name, PASSWORD, role);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let world = World::configured(server, init, folder, environment).await;
+        world.in_step().await;
+        world
+    }
+
     /// pod-api dies and is started again; everything else goes on.
     async fn restart(self) -> World {
         self.restart_with(&[]).await
@@ -142,6 +159,12 @@ impl World {
         let bearer = format!("Bearer {token}");
         let headers = [("content-type", "application/json"), ("authorization", &bearer)];
         self.client.ask("PUT", path, &headers, Some(body)).await
+    }
+
+    async fn post_as(&self, token: &str, path: &str, body: &str) -> Answer {
+        let bearer = format!("Bearer {token}");
+        let headers = [("content-type", "application/json"), ("authorization", &bearer)];
+        self.client.ask("POST", path, &headers, Some(body)).await
     }
 
     /// The answer to a login.

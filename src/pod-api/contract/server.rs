@@ -247,7 +247,7 @@ impl State {
             "rotate_secret" => vec!["new"],
             "accounts" | "sessions" => vec!["host"],
             "changes" => vec!["since", "wait"],
-            "check_password" => vec!["host", "localpart", "password"],
+            "check_password" | "set_password" => vec!["host", "localpart", "password"],
             "create_account" => vec!["host", "localpart", "password", "role"],
             "set_role" => vec!["host", "localpart", "role"],
             "delete_account" | "avatar" => vec!["host", "localpart"],
@@ -290,10 +290,20 @@ impl State {
                 Ok(json!({ "ok": ok }))
             }
             "profiles" => Ok(self.profiles(with["localparts"].as_array().unwrap())),
-            "set_role" | "delete_account" | "avatar" | "set_profile" | "set_avatar"
+            "set_role" | "set_password" | "delete_account" | "avatar" | "set_profile"
+            | "set_avatar"
                 if !self.accounts.contains_key(&name) =>
             {
                 Err(refused(404, "no_such_account"))
+            }
+            "set_password" if text("password").contains('\u{fffe}') => {
+                Err(refused(400, "malformed"))
+            }
+            "set_password" => {
+                let account = self.accounts.get_mut(&name).unwrap();
+                (account.password, account.sessions) = (text("password"), 0);
+                self.record(json!({ "kind": "password", "localpart": name }));
+                Ok(json!({}))
             }
             "set_role" => {
                 let change = self.set_role(&name, &text("role"));

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use crate::body;
 use crate::jid::Localpart;
 use crate::log;
+use crate::mail::address::EmailAddress;
 use crate::member::{self, Member, Role, role_of};
 use crate::pod::Pod;
 use crate::problem::Problem;
@@ -30,6 +31,8 @@ pub(super) struct Wish {
     /// 1 to 48 bytes.
     #[schema(min_length = 1, max_length = 48)]
     nickname: String,
+    /// Where to reach them if they forget it.
+    email: Option<EmailAddress>,
 }
 
 /// A wish that can be granted.
@@ -37,6 +40,7 @@ struct FirstAccount {
     local: Localpart,
     password: Secret,
     nickname: String,
+    address: Option<EmailAddress>,
 }
 
 /// Is there a first account?
@@ -80,11 +84,8 @@ impl FirstAccount {
         let local = Localpart::parse_new(&wish.username)
             .map_err(|error| Problem::invalid(format!("The username can't be used: {error}.")))?;
         let nickname = member::nickname(wish.nickname)?;
-        if wish.password.chars().count() < min_password_length {
-            return Err(Problem::password_too_short(min_password_length));
-        }
-        let password = Secret::try_from(wish.password).map_err(|_| Problem::password_unusable())?;
-        Ok(FirstAccount { local, password, nickname })
+        let password = member::password(wish.password, min_password_length)?;
+        Ok(FirstAccount { local, password, nickname, address: wish.email })
     }
 }
 
@@ -97,7 +98,7 @@ async fn make(pod: Arc<Pod>, first: FirstAccount) -> Result<String, Problem> {
     if accounts.iter().any(|account| role_of(account.role.as_deref()).is_some()) {
         return Err(Problem::first_account_already_created());
     }
-    let FirstAccount { local, password, nickname } = first;
+    let FirstAccount { local, password, nickname, address } = first;
     let host = pod.domain().as_ref();
     match connection.create_account(host, &local, &password, Role::Admin).await {
         Ok(()) => (),
@@ -108,8 +109,12 @@ async fn make(pod: Arc<Pod>, first: FirstAccount) -> Result<String, Problem> {
         Err(error) => return Err(error.into()),
     }
     pod.note(|accounts| accounts.created(&local, Role::Admin));
-    // The account is there: without a nickname its name is shown.
+    // The account is there: without a nickname its name is shown, without an address an admin can
+    // give it one.
     if let Err(error) = pod.name(&local, nickname).await {
+        log::error(error);
+    }
+    if let Err(error) = pod.set_address(&local, address).await {
         log::error(error);
     }
     log::info("the first account was made");
@@ -142,6 +147,7 @@ mod tests {
                 username: username.into(),
                 password: password.into(),
                 nickname: nickname.into(),
+                email: None,
             };
             let status = FirstAccount::new(wish, 15).err().map(|problem| problem.status.as_u16());
             assert_eq!(status, refused, "{username:?} {password:?} {nickname:?}");

@@ -80,7 +80,7 @@ async fn check(
 }
 
 /// Where they are, by the front's word: what a client wrote into the header stands before that.
-fn address(headers: &HeaderMap) -> Option<String> {
+pub(super) fn address(headers: &HeaderMap) -> Option<String> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let last = text("x-forwarded-for").and_then(|all| all.rsplit(',').next());
     let address = text("x-real-ip").or(last)?.trim();

@@ -55,7 +55,7 @@ impl FromRequestParts<Arc<Pod>> for Oneself {
 
 impl Whom {
     /// Only here are members.
-    fn here(self, pod: &Pod) -> Result<Localpart, Problem> {
+    pub(super) fn here(self, pod: &Pod) -> Result<Localpart, Problem> {
         let here = Some(self.0).filter(|jid| jid.domain == *pod.domain());
         Ok(here.ok_or_else(Problem::member_not_found)?.local)
     }
@@ -201,6 +201,7 @@ async fn remove(pod: &Pod, by: &Admin, whom: &Localpart) -> Result<(), Problem> 
     }
     pod.note(|accounts| accounts.deleted(whom));
     pod.log_out(whom).await;
+    pod.forget_recovery(whom).await;
     log::info(format_args!("{} deleted {}", by.local.as_str(), whom.as_str()));
     Ok(())
 }

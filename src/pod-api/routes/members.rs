@@ -208,12 +208,13 @@ async fn enriched(
     known: &Known,
     deadline: Instant,
 ) -> EnrichedMember {
+    let may_know = to.role == Role::Admin || to.local == *local;
     let avatar = known.profile.avatar.as_ref();
     EnrichedMember {
         member: member(pod, to, local, role),
         online: known.is_online,
         nickname: known.profile.nickname.clone(),
-        email: None,
+        email: pod.address(local).filter(|_| may_know),
         avatar: enrich::avatar(pod, local, avatar, deadline).await,
     }
 }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::Error;
 
 /// Each brings the database from the version that is its place in this list to the next one.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
     CREATE TABLE token (
         digest BLOB PRIMARY KEY CHECK (length(digest) = 32), -- SHA-256: the token itself is nowhere
@@ -37,6 +37,32 @@ const STEPS: [&str; 3] = [
         one INTEGER PRIMARY KEY CHECK (one = 1),
         picture BLOB NOT NULL -- PNG, JPEG or GIF
     ) STRICT;
+",
+    "
+    CREATE TABLE invitation (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, -- that of a deleted one isn't given to another
+        localpart TEXT NOT NULL UNIQUE,
+        role TEXT NOT NULL CHECK (role IN ('MEMBER', 'ADMIN')),
+        email TEXT, -- none: the admin hands on the links
+        created INTEGER NOT NULL,
+        expires INTEGER NOT NULL,
+        accept BLOB NOT NULL CHECK (length(accept) = 32), -- as a token's digest
+        reject BLOB NOT NULL CHECK (length(reject) = 32)
+    ) STRICT;
+    CREATE TABLE password_reset (
+        digest BLOB PRIMARY KEY CHECK (length(digest) = 32), -- as a token's
+        localpart TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        expires INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE recovery_address (
+        localpart TEXT PRIMARY KEY,
+        email TEXT NOT NULL,
+        since INTEGER NOT NULL -- seconds since 1970: an account that is newer is another's
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE onboarding (
+        key TEXT PRIMARY KEY -- there once it was done
+    ) STRICT, WITHOUT ROWID;
 ",
 ];
 
