@@ -10,6 +10,8 @@
 //! {"version":1,"verb":{"rotation_pending":{"secret":"…"}}}        → "accepted"
 //! {"version":1,"verb":"rotation_done"}                            → "accepted"
 //! {"version":1,"verb":{"settings":{"domain":"example.org"}}}      → "accepted"
+//! {"version":1,"verb":"settings_state"}                           → {"settings_state":{"step":"applied",…}}
+//! {"version":1,"verb":{"server_file":{"from":0}}}                 → {"server_file":{"text":"…","length":9}}
 //! {"version":1,"verb":{"backup":"state"}}                         → {"backup":{"task":…,…}}
 //! {"version":1,"verb":{"backup":{"create":{"id":…,"lock":…}}}}    → "accepted"
 //! ```
@@ -21,6 +23,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::backup::{self, Wish};
+use crate::hash::Digest;
 use crate::secret::Secret;
 use crate::settings::Settings;
 
@@ -76,6 +79,13 @@ pub enum Verb {
     /// What the Server shall be like: [`Reply::Accepted`] before that is checked. The same again
     /// changes nothing.
     Settings(Box<Settings>),
+    /// What became of the last ones: [`Reply::SettingsState`].
+    SettingsState,
+    /// The configuration that the Server runs with: [`Reply::ServerFile`].
+    ServerFile {
+        /// From this byte on.
+        from: u32,
+    },
     /// What shall be done about backups: [`Reply::Accepted`] before that is done, or
     /// [`Reply::Backup`] to [`Wish::State`].
     Backup(Box<Wish>),
@@ -99,7 +109,7 @@ pub enum VerbName {
     PowerOff,
     /// [`Verb::RotationPending`] and [`Verb::RotationDone`]
     Rotation,
-    /// [`Verb::Settings`]
+    /// [`Verb::Settings`], [`Verb::SettingsState`] and [`Verb::ServerFile`]
     Settings,
     /// [`Verb::Backup`]
     Backup,
@@ -116,7 +126,7 @@ impl Verb {
             Verb::Reboot => VerbName::Reboot,
             Verb::PowerOff => VerbName::PowerOff,
             Verb::RotationPending { .. } | Verb::RotationDone => VerbName::Rotation,
-            Verb::Settings(_) => VerbName::Settings,
+            Verb::Settings(_) | Verb::SettingsState | Verb::ServerFile { .. } => VerbName::Settings,
             Verb::Backup(_) => VerbName::Backup,
         }
     }
@@ -133,6 +143,15 @@ pub enum Reply {
     /// To [`Verb::Logs`], each `<unix-ms> <priority> <text>`, the oldest first. Where they would be
     /// too long, the oldest are left out.
     Logs(Vec<String>),
+    /// To [`Verb::SettingsState`].
+    SettingsState(SettingsState),
+    /// To [`Verb::ServerFile`]: as much of it as goes into a packet.
+    ServerFile {
+        /// A part.
+        text: String,
+        /// The bytes of the whole.
+        length: u32,
+    },
     /// To [`Wish::State`].
     Backup(Box<backup::State>),
     /// It will be done.
@@ -161,6 +180,10 @@ pub enum Refusal {
     Ending,
     /// This appliance has no gate.
     NoGate,
+    /// The Server has no settings yet.
+    NoSettings,
+    /// They hold Lua, which the operator doesn't allow: see [`SettingsState::may_hold_lua`].
+    Lua,
     /// Something else is being backed up, restored or erased.
     Busy,
     /// This backup isn't what was prepared last.
@@ -211,11 +234,35 @@ pub struct GateState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SettingsState {
-    /// Where the last [`Settings`] are that were submitted.
-    pub step: String,
+    /// Which [`Settings`] were submitted last ([`Settings::digest`]), if any were.
+    pub of: Option<Digest>,
+    /// Where they are.
+    pub step: SettingsStep,
     /// Why they aren't what the Server runs with, if they were refused: it goes on with the ones
     /// before.
     pub why: Option<String>,
+    /// Does the operator allow [`Settings::prosody_overrides_raw`]?
+    pub may_hold_lua: bool,
+}
+
+/// Where settings are between being submitted and having an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SettingsStep {
+    /// None were submitted.
+    None,
+    /// A configuration is made of them, and checked.
+    Rendering,
+    /// It waits for the gate, or for the Server.
+    Waiting,
+    /// The Server loads it, or is started anew with it.
+    Loading,
+    /// It failed to; it is tried again after a while.
+    Resting,
+    /// The Server runs with it.
+    Applied,
+    /// It won't.
+    Refused,
 }
 
 /// Memory by the kernel's count (`/proc/meminfo`), in bytes.
@@ -342,6 +389,20 @@ impl Reply {
             packet = serde_json::to_vec(&Reply::Refused(Refusal::TooLong)).unwrap_or_default();
         }
         packet
+    }
+}
+
+impl fmt::Display for SettingsStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SettingsStep::None => "none yet",
+            SettingsStep::Rendering => "being checked",
+            SettingsStep::Waiting => "waiting for the Server",
+            SettingsStep::Loading => "being loaded",
+            SettingsStep::Resting => "to be tried again",
+            SettingsStep::Applied => "applied",
+            SettingsStep::Refused => "refused",
+        })
     }
 }
 

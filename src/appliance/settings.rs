@@ -12,6 +12,7 @@
 
 pub mod domain;
 pub mod lua;
+pub mod overrides;
 pub mod render;
 pub mod retention;
 pub mod uri;
@@ -20,7 +21,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hash::Digest;
+
 pub use domain::{Domain, Domains};
+pub use overrides::{Overrides, RawLua};
 pub use render::{Certificate, Place, Prosody, bootstrap, render};
 pub use retention::Retention;
 pub use uri::Uri;
@@ -79,6 +83,12 @@ pub struct Settings {
     /// Whom strangers may write to, published in service discovery.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub public_contacts: BTreeMap<Contact, Vec<Uri>>,
+    /// Options by Prosody's own names, over all else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prosody_overrides: Option<Box<Overrides>>,
+    /// Lua for each host of members'. `stele-init` takes it only where the operator allows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prosody_overrides_raw: Option<RawLua>,
 }
 
 /// A set of ciphers, by Mozilla's recommendation for servers.
@@ -92,6 +102,17 @@ pub enum TlsProfile {
     Intermediate,
     /// For clients long out of date.
     Old,
+}
+
+impl TlsProfile {
+    /// Prosody's.
+    fn word(self) -> &'static str {
+        match self {
+            TlsProfile::Modern => "modern",
+            TlsProfile::Intermediate => "intermediate",
+            TlsProfile::Old => "old",
+        }
+    }
 }
 
 /// The least important line that is said.
@@ -148,7 +169,15 @@ impl Settings {
             c2s_unencrypted: false,
             log_level: LogLevel::default(),
             public_contacts: BTreeMap::new(),
+            prosody_overrides: None,
+            prosody_overrides_raw: None,
         }
+    }
+
+    /// By which one tells documents apart: alike for those that say the same.
+    pub fn digest(&self) -> Digest {
+        // Plain data: serialising it cannot fail.
+        Digest::of(&serde_json::to_vec(self).unwrap_or_default())
     }
 
     /// Reads a document that anybody may have sent.

@@ -103,6 +103,8 @@ impl Plan {
         #[derive(Serialize)]
         struct Inputs<'a> {
             suite: &'a Name,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            from: Vec<(&'a Name, Vec<&'a str>)>,
             architecture: &'a str,
             repositories: Vec<(&'a Name, &'a str, &'a str, &'a [String])>,
             roots: &'a BTreeMap<String, BTreeSet<Name>>,
@@ -111,8 +113,12 @@ impl Plan {
         }
         let recipe = self.recipe();
         let notes = self.layers.iter().flat_map(|layer| &layer.layer.scripts);
+        let from = recipe.debian.from.iter();
         let inputs = Inputs {
             suite: &recipe.debian.suite,
+            from: from
+                .map(|(suite, names)| (suite, names.iter().map(Glob::as_str).collect()))
+                .collect(),
             architecture: recipe.debian.architecture.debian(),
             repositories: recipe
                 .repositories

@@ -1,5 +1,6 @@
 //! A recipe: what one appliance is made of.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -7,6 +8,7 @@ use serde::Deserialize;
 
 use crate::architecture::Architecture;
 use crate::document;
+use crate::glob::Glob;
 use crate::quantity::{Name, Size, Version};
 
 /// The document `recipes/NAME.toml`.
@@ -55,6 +57,24 @@ pub struct Debian {
     /// An armored OpenPGP key beside the recipe, in place of Debian's own: for a mirror that signs
     /// its own selection.
     pub key: Option<PathBuf>,
+    /// Another suite → names of packages, perhaps with `*`, that are taken from it and its updates
+    /// and security, and from nowhere else.
+    #[serde(default)]
+    pub from: BTreeMap<Name, Vec<Glob>>,
+}
+
+impl Debian {
+    /// All suites: the usual one, then those that some packages are taken from.
+    pub fn suites(&self) -> impl Iterator<Item = &Name> {
+        std::iter::once(&self.suite).chain(self.from.keys())
+    }
+
+    /// The suite that a package of this name is taken from.
+    pub fn suite_of(&self, package: &str) -> &Name {
+        let names = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(package));
+        let other = self.from.iter().find(|(_, globs)| names(globs));
+        other.map_or(&self.suite, |(suite, _)| suite)
+    }
 }
 
 /// A further apt repository, with its own key.
@@ -123,6 +143,28 @@ impl RecipeFile {
         match self.path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_taken_from_the_suite_that_names_them() {
+        let text = "suite = \"bookworm\"\narchitecture = \"amd64\"\n[from]\n\
+                    trixie = [\"linux-*\", \"systemd-boot-efi\"]\n";
+        let debian: Debian = document::parse("recipe.toml", text).unwrap();
+        let suites: Vec<&str> = debian.suites().map(Name::as_str).collect();
+        assert_eq!(suites, ["bookworm", "trixie"]);
+        for (package, suite) in [
+            ("linux-image-cloud-amd64", "trixie"),
+            ("systemd-boot-efi", "trixie"),
+            ("systemd-boot", "bookworm"),
+            ("prosody", "bookworm"),
+        ] {
+            assert_eq!(debian.suite_of(package).as_str(), suite, "{package}");
         }
     }
 }

@@ -123,7 +123,7 @@ mod tests {
         };
         let mut index = Index::default();
         let text: Vec<String> = packages.iter().map(stanza).collect();
-        index.add(&text.join("\n"), 0).unwrap();
+        index.add(&text.join("\n"), 0, |_| true).unwrap();
         index.finish()
     }
 

@@ -14,9 +14,9 @@
 //! final, since the same settings make the same text. A Server that fails to load it may have been
 //! killed by chance: then it is tried again, a few times.
 
-use std::fmt;
 use std::time::Duration;
 
+use appliance::control::SettingsStep;
 use appliance::settings::Settings;
 
 /// The wait before what failed is tried again; it doubles.
@@ -121,14 +121,27 @@ impl Configuration {
         }
     }
 
-    /// Where it is, for people.
-    pub fn step(&self) -> Step<'_> {
-        Step(self)
+    /// Where it is.
+    pub fn step(&self) -> SettingsStep {
+        match self.work {
+            Work::Idle if self.wanted.is_none() => SettingsStep::None,
+            Work::Idle if self.trouble.is_some() => SettingsStep::Refused,
+            Work::Idle => SettingsStep::Applied,
+            Work::Rendering(_) => SettingsStep::Rendering,
+            Work::Waiting(_) => SettingsStep::Waiting,
+            Work::Loading(_) | Work::Restarting(..) => SettingsStep::Loading,
+            Work::Resting => SettingsStep::Resting,
+        }
     }
 
     /// What was submitted last.
     pub fn wanted(&self) -> Option<&Settings> {
         self.wanted.as_ref()
+    }
+
+    /// What the Server runs with.
+    pub fn good(&self) -> Option<&Rendered> {
+        self.good.as_ref()
     }
 
     /// Why the last try failed.
@@ -278,24 +291,6 @@ impl Configuration {
         effects.push(Effect::Install(good));
         effects.extend(is_loaded.then_some(Effect::Load));
         effects
-    }
-}
-
-/// See [`Configuration::step`].
-pub struct Step<'a>(&'a Configuration);
-
-impl fmt::Display for Step<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Step(Configuration { work, wanted, trouble, .. }) = self;
-        f.write_str(match work {
-            Work::Idle if wanted.is_none() => "none yet",
-            Work::Idle if trouble.is_some() => "refused",
-            Work::Idle => "applied",
-            Work::Rendering(_) => "being checked",
-            Work::Waiting(_) => "waiting for the Server",
-            Work::Loading(_) | Work::Restarting(..) => "being loaded",
-            Work::Resting => "to be tried again",
-        })
     }
 }
 

@@ -40,10 +40,12 @@ pub enum Effect {
     Backup(Box<Wish>),
 }
 
-/// Where what services, the kernel and init print is kept.
-pub trait Logs {
+/// Where what services, the kernel and init print is kept, and what the Server runs with.
+pub trait Papers {
     /// The last lines of what is called so, so many at most, the oldest first. `None`: nothing is.
     fn last(&self, name: &str, lines: usize) -> Option<Vec<String>>;
+    /// The Server's configuration. `None`: it serves by none yet.
+    fn server_file(&self) -> Option<&str>;
 }
 
 /// Who knows what is done about backups.
@@ -85,7 +87,7 @@ pub fn answer(
     caller: &Caller,
     request: Result<Request, Refusal>,
     machine: &Machine,
-    about: &(impl Logs + Backups),
+    about: &(impl Papers + Backups),
 ) -> (Reply, Option<Effect>) {
     let verb = match request {
         Ok(Request { verb, .. }) if caller.may(&verb) => verb,
@@ -101,7 +103,7 @@ pub fn answer(
         Verb::Restart { service } => restart(service, machine).map(accepted),
         Verb::Reboot => Ok(accepted(Effect::End(End::Reboot))),
         Verb::PowerOff => Ok(accepted(Effect::End(End::PowerOff))),
-        Verb::RotationPending { .. } | Verb::RotationDone | Verb::Settings(_) | Verb::Backup(_)
+        Verb::RotationPending { .. } | Verb::RotationDone | Verb::Backup(_)
             if machine.gate.is_none() =>
         {
             Err(Refusal::NoGate)
@@ -110,7 +112,15 @@ pub fn answer(
             Ok(accepted(Effect::Gate(gate::Event::Pending(secret))))
         }
         Verb::RotationDone => Ok(accepted(Effect::Gate(gate::Event::Done))),
-        Verb::Settings(settings) => Ok(accepted(Effect::Settings(settings))),
+        Verb::Settings(settings) => submit(settings, machine).map(accepted),
+        Verb::SettingsState => match &machine.settings {
+            Some(state) => Ok((Reply::SettingsState(state.clone()), None)),
+            None => Err(Refusal::NoGate),
+        },
+        Verb::ServerFile { from } => {
+            let text = about.server_file().ok_or(Refusal::NoSettings);
+            text.map(|text| (part(text, from), None))
+        }
         Verb::Backup(wish) if *wish == Wish::State => {
             Ok((Reply::Backup(Box::new(about.state())), None))
         }
@@ -122,6 +132,23 @@ pub fn answer(
 
 fn accepted(effect: Effect) -> (Reply, Option<Effect>) {
     (Reply::Accepted, Some(effect))
+}
+
+fn submit(settings: Box<Settings>, machine: &Machine) -> Result<Effect, Refusal> {
+    let holds_lua = settings.prosody_overrides_raw.is_some();
+    match &machine.settings {
+        None => Err(Refusal::NoGate),
+        Some(state) if holds_lua && !state.may_hold_lua => Err(Refusal::Lua),
+        Some(_) => Ok(Effect::Settings(settings)),
+    }
+}
+
+/// As much of a text, from a byte on, as goes into a packet.
+fn part(text: &str, from: u32) -> Reply {
+    let from = text.ceil_char_boundary(from as usize);
+    let to = text.floor_char_boundary(from.saturating_add(ROOM));
+    let length = text.len().try_into().unwrap_or(u32::MAX);
+    Reply::ServerFile { text: text[from..to].to_owned(), length }
 }
 
 fn restart(name: String, machine: &Machine) -> Result<Effect, Refusal> {
@@ -136,11 +163,11 @@ fn restart(name: String, machine: &Machine) -> Result<Effect, Refusal> {
 }
 
 /// The last lines, as many as go into a packet.
-fn printed(name: String, lines: u32, logs: &impl Logs) -> Result<Vec<String>, Refusal> {
-    let lines = logs.last(&name, lines.min(MOST_LINES) as usize);
+fn printed(name: String, lines: u32, papers: &impl Papers) -> Result<Vec<String>, Refusal> {
+    let lines = papers.last(&name, lines.min(MOST_LINES) as usize);
     let lines = lines.ok_or(Refusal::NoSuchService(name))?;
-    // In JSON a byte can take six (`\u0000`), and a line two quotes and a comma besides.
-    let mut room = LONGEST.saturating_sub(100) / 6;
+    // A line has two quotes and a comma besides.
+    let mut room = ROOM;
     let fits = |line: &&String| match room.checked_sub(line.len() + 1) {
         Some(left) => {
             room = left;
@@ -153,6 +180,8 @@ fn printed(name: String, lines: u32, logs: &impl Logs) -> Result<Vec<String>, Re
     Ok(fitting)
 }
 
+/// So many bytes of text fit into a packet: in JSON one can take six (`\u0000`).
+const ROOM: usize = (LONGEST - 100) / 6;
 /// More lines don't fit into a packet anyway.
 const MOST_LINES: u32 = 10_000;
 

@@ -4,8 +4,8 @@
 //! A file is replaced as a whole, while the service runs or not: its jail shows the folder.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder};
-use std::io;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::{Path, PathBuf};
 
@@ -23,12 +23,17 @@ const ALL: &str = "/run/stele/credentials";
 pub const FOLDER: &str = "/run/credentials";
 /// The operator's own bootstrap secret, in [`ENVIRONMENT`].
 const BOOTSTRAP: &str = "PROSE_BOOTSTRAP__PROSE_POD_API_XMPP_PASSWORD";
+/// By which the operator allows settings to hold Lua, with `true`.
+const LUA: &str = "PROSE_PROSODY_EXT__ALLOW_RAW_OVERRIDES";
 /// How names begin that are for the bootstrap, and those that are for the Pod API.
 const BOOTSTRAPS: &str = "PROSE_BOOTSTRAP__";
 const API: &str = "PROSE_";
 /// The operator's file of variables.
 const ENVIRONMENT: &str = "/etc/prose/env";
-/// The most that is read of it.
+/// Their file of settings, at its newer place: next to that of variables, so that the Pod API doesn't
+/// see it there.
+const SETTINGS: &str = "/etc/prose/prose.toml";
+/// The most that is read of either.
 const LONGEST: u64 = 64 * 1024;
 /// Random bytes of a secret: nobody guesses them.
 const STRENGTH: usize = 32;
@@ -132,11 +137,40 @@ impl Environment {
         fresh()
     }
 
+    /// May whoever administrates the Pod write Lua into the Server's configuration? It runs next to
+    /// the messages: so it is the operator who says, and PID 1 itself who reads it.
+    pub fn allows_lua(&self) -> bool {
+        self.0.get(LUA).is_some_and(|value| value == "true")
+    }
+
     /// What is meant for the Pod API, as a JSON object: not what begins the bootstrap.
     pub fn of_the_api(&self) -> Result<Vec<u8>, Failure> {
         let is_its = |name: &str| name.starts_with(API) && !name.starts_with(BOOTSTRAPS);
         let its: BTreeMap<_, _> = self.0.iter().filter(|(name, _)| is_its(name)).collect();
         serde_json::to_vec(&its).or_cannot("hand over the operator's variables")
+    }
+}
+
+/// The operator's file of settings, if there is one: what it says is the Pod API's affair. One that
+/// can't be read is as good as none, and told.
+pub fn operators_settings() -> Option<Vec<u8>> {
+    read_bounded(Path::new(SETTINGS)).unwrap_or_else(|failure| {
+        error!("{failure}");
+        None
+    })
+}
+
+fn read_bounded(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    let what = format_args!("read {}", path.display());
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.or_cannot(what)?,
+    };
+    let mut bytes = vec![];
+    file.take(LONGEST + 1).read_to_end(&mut bytes).or_cannot(what)?;
+    match bytes.len() as u64 {
+        0..=LONGEST => Ok(Some(bytes)),
+        _ => Err(Failure::new(what, format_args!("it is longer than {LONGEST} bytes"))),
     }
 }
 
@@ -185,6 +219,35 @@ mod tests {
         // One that is none gives way to a random one.
         let bad = Environment::parse(&format!("{BOOTSTRAP}=\n"));
         assert_eq!(bad.bootstrap().unwrap().reveal().len(), 2 * STRENGTH);
+    }
+
+    #[test]
+    fn lua_is_allowed_by_one_word_only() {
+        for (text, expected) in [
+            ("", false),
+            ("=true\n", true),
+            ("=\"true\"\n", true),
+            ("=false\n", false),
+            ("=1\n", false),
+            ("_X=true\n", false),
+        ] {
+            assert_eq!(
+                Environment::parse(&format!("{LUA}{text}")).allows_lua(),
+                expected,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_none() {
+        let path = std::env::temp_dir().join(format!("stele-settings-{}", std::process::id()));
+        assert_eq!(read_bounded(&path).unwrap(), None);
+        for (length, is_read) in [(0, true), (LONGEST, true), (LONGEST + 1, false)] {
+            fs::write(&path, vec![b'#'; length as usize]).unwrap();
+            assert_eq!(read_bounded(&path).is_ok(), is_read, "{length}");
+        }
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]

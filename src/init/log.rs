@@ -37,6 +37,7 @@
 //! | `gate: open` | the network comes up |
 //! | `settings: none yet`, `being checked`, `waiting for the Server`, `being loaded`, `applied` | where what the Server shall run with is |
 //! | `settings: to be tried again (…)`, `refused (…)` | the Server goes on with the last good ones |
+//! | `settings: they hold Lua of an admin's, which the operator allows` | it runs next to the messages |
 //! | `server: PATH is an operator's own; kept as PATH` | the appliance writes there from now on |
 //! | `network: eth0: link up`, `link down` | somebody is at the other end, or not |
 //! | `network: eth0 10.0.2.15/24 via 10.0.2.2, dns 10.0.2.3, for 86400 s` | a lease is applied |

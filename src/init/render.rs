@@ -10,6 +10,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use appliance::boot::RENDER_USER;
 use appliance::service::{Kind, Limits, Memory, Millis, Service};
@@ -32,6 +34,12 @@ const CHECKER: &str = "/usr/bin/prosodyctl";
 const NEWER: &str = "/usr/lib/prosody/modules/mod_cloud_notify.lua";
 /// How much is told of why not.
 const TOLD: usize = 400;
+/// How long the check may take: Lua of an admin's can take for ever.
+const CHECKED_WITHIN: Duration = Duration::from_secs(30);
+/// Between two looks whether it has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// The most bytes that are read of what it says.
+const LONGEST_SAID: u64 = 16 * 1024;
 
 /// What the child is given.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -84,10 +92,37 @@ fn text_of(order: &Order) -> String {
 fn check(text: &str) -> Result<Option<String>, Failure> {
     fs::write(DRAFT, text).or_cannot("write a draft")?;
     let mut command = Command::new(LUA);
-    command.args([CHECKER, "--config", DRAFT, "check", "config"]).stdin(Stdio::null());
-    let output = command.output().or_cannot("run the Server's check")?;
-    let said = [output.stdout, output.stderr].concat();
-    Ok((!output.status.success()).then(|| one_line(&String::from_utf8_lossy(&said))))
+    command.args([CHECKER, "--config", DRAFT, "check", "config"]);
+    run_within(command, CHECKED_WITHIN).or_cannot("run the Server's check")
+}
+
+/// Why a command failed, in its own words; or that it took too long.
+fn run_within(mut command: Command, within: Duration) -> io::Result<Option<String>> {
+    let (said, saying) = io::pipe()?;
+    command.stdin(Stdio::null()).stdout(saying.try_clone()?).stderr(saying);
+    let mut child = command.spawn()?;
+    // Its ends of the pipe: with them open, there would be no end to read to.
+    drop(command);
+    let reader = thread::spawn(move || {
+        let mut text = vec![];
+        // Then it is closed: whoever says more fails.
+        let _ = said.take(LONGEST_SAID).read_to_end(&mut text);
+        text
+    });
+    let start = Instant::now();
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break status,
+            None if start.elapsed() < within => thread::sleep(LOOK_EVERY),
+            None => {
+                child.kill()?;
+                child.wait()?;
+                return Ok(Some(format!("its check takes longer than {} s", within.as_secs())));
+            }
+        }
+    };
+    let said = reader.join().unwrap_or_default();
+    Ok((!status.success()).then(|| one_line(&String::from_utf8_lossy(&said))))
 }
 
 /// What a person wants to know of it.
@@ -138,6 +173,26 @@ mod tests {
         for line in ["rendered", "x rendered", ""] {
             assert_eq!(from_line(line, &mut paper), None);
         }
+    }
+
+    #[test]
+    fn a_check_that_says_too_much_or_takes_too_long_fails() {
+        let run = |script: &str, within| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]);
+            run_within(command, within).unwrap()
+        };
+        let long = Duration::from_secs(60);
+        for (script, expected) in [
+            ("true; echo fine", None),
+            ("echo a; echo b >&2; exit 1", Some("a | b")),
+            ("exit 3", Some("the Server's check failed")),
+        ] {
+            assert_eq!(run(script, long).as_deref(), expected, "{script}");
+        }
+        assert_eq!(run("while echo x; do :; done 2>/dev/null; exit 1", long).unwrap().len(), TOLD);
+        let late = run("exec sleep 60", Duration::ZERO);
+        assert_eq!(late.as_deref(), Some("its check takes longer than 0 s"));
     }
 
     #[test]

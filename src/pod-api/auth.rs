@@ -3,13 +3,15 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use appliance::secret::Secret;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
 use crate::jid::Localpart;
 use crate::member::Role;
-use crate::pod::Pod;
+use crate::pod::{Owner, Pod};
 use crate::problem::Problem;
 use crate::token;
 
@@ -30,18 +32,27 @@ pub struct Admin {
     pub local: Localpart,
 }
 
-/// The header, if it is there and is text.
-pub fn header(parts: &Parts) -> Option<&str> {
-    parts.headers.get(AUTHORIZATION)?.to_str().ok()
-}
-
 impl Caller {
     fn of(parts: &Parts, pod: &Pod) -> Result<Caller, Problem> {
-        let token = header(parts).and_then(token::bearer).ok_or_else(Problem::unauthorized)?;
-        let local = pod.owner(&token).ok_or_else(Problem::unauthorized)?.local;
-        let role = pod.look(|accounts| accounts.member(&local).map(|(role, _)| role))?;
-        Ok(Caller { role: role.ok_or_else(Problem::unauthorized)?, local })
+        match owner(&parts.headers, pod) {
+            Some(Owner::Good(jid)) => {
+                let role =
+                    pod.look(|accounts| accounts.member(&jid.local).map(|(role, _)| role))?;
+                Ok(Caller { role: role.ok_or_else(Problem::unauthorized)?, local: jid.local })
+            }
+            Some(Owner::Demoted) | None => Err(Problem::unauthorized()),
+        }
     }
+}
+
+/// The token that is shown, good or not.
+pub fn shown(headers: &HeaderMap) -> Option<Secret> {
+    token::bearer(headers.get(AUTHORIZATION)?.to_str().ok()?)
+}
+
+/// Whose token is shown.
+pub fn owner(headers: &HeaderMap, pod: &Pod) -> Option<Owner> {
+    pod.owner(&shown(headers)?)
 }
 
 impl FromRequestParts<Arc<Pod>> for Caller {
@@ -56,9 +67,14 @@ impl FromRequestParts<Arc<Pod>> for Admin {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, pod: &Arc<Pod>) -> Result<Admin, Problem> {
-        match Caller::of(parts, pod)? {
-            Caller { role: Role::Admin, local } => Ok(Admin { local }),
-            _ => Err(Problem::forbidden()),
+        match Caller::of(parts, pod) {
+            Ok(Caller { role: Role::Admin, local }) => Ok(Admin { local }),
+            Ok(_) => Err(Problem::forbidden()),
+            // They may log in again, as what they are now; but that helps nothing here.
+            Err(_) if owner(&parts.headers, pod) == Some(Owner::Demoted) => {
+                Err(Problem::forbidden())
+            }
+            Err(problem) => Err(problem),
         }
     }
 }

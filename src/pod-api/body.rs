@@ -38,6 +38,10 @@ impl PartialSchema for Text {
 
 impl ToSchema for Text {}
 
+/// A body of Lua, or of JSON that is a text.
+#[derive(Debug)]
+pub struct Lua(pub String);
+
 /// A body of JSON. Keys that aren't known are ignored.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
@@ -58,6 +62,22 @@ impl<S: Sync> FromRequest<S> for Text {
     }
 }
 
+impl<S: Sync> FromRequest<S> for Lua {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Lua, Problem> {
+        match kind(request.headers()).as_str() {
+            "text/x-lua" => {
+                let body = read(request.into_body(), LONGEST).await?;
+                let text = String::from_utf8(body);
+                text.map(Lua).map_err(|_| Problem::malformed("The body is no text in UTF-8."))
+            }
+            _ if is_json(request.headers()) => parse(&json(request).await?).map(Lua),
+            _ => Err(Problem::not_lua()),
+        }
+    }
+}
+
 async fn json(request: Request) -> Result<Vec<u8>, Problem> {
     if !is_json(request.headers()) {
         return Err(Problem::not_json());
@@ -66,10 +86,14 @@ async fn json(request: Request) -> Result<Vec<u8>, Problem> {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let kind = content_type.unwrap_or("").split(';').next().unwrap_or("").trim();
-    let kind = kind.to_ascii_lowercase();
+    let kind = kind(headers);
     kind.strip_prefix("application/").is_some_and(|it| it == "json" || it.ends_with("+json"))
+}
+
+/// What a body is declared to be, without its parameters; maybe nothing.
+fn kind(headers: &HeaderMap) -> String {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase()
 }
 
 /// All of a body, if it has no more than `longest` bytes.

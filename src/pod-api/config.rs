@@ -1,46 +1,45 @@
 //! What the operator wrote: `Prose.toml`, and the environment, which wins over it.
 //!
 //! `PROSE_AUTH__TOKEN_TTL=PT1H` says the same as `[auth] token_ttl = "PT1H"`. Keys that are none of
-//! ours are another program's, so they aren't looked at.
+//! ours may be another program's: those of files that nobody knows are told of.
 
+mod known;
 pub mod mail;
 pub mod network;
+mod read;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use appliance::settings::{
-    Contact, Domain, Domains, LogLevel, Retention, Settings, TlsProfile, UNSETTLED_DOMAIN, Uri,
+    Contact, Domain, Domains, LogLevel, Overrides, RawLua, Retention, Settings, TlsProfile,
+    UNSETTLED_DOMAIN, Uri,
 };
 use serde::{Deserialize, Serialize};
-use toml::{Table, Value as Toml};
+use toml::Value as Toml;
 use utoipa::ToSchema;
 
 use crate::duration::Span;
 use mail::{Branding, Mail, Notifiers};
 use network::{Address, Checks, ChecksTable, DashboardUrl};
+pub use read::Error;
 
-/// The most bytes that a configuration may have.
+/// The most bytes of what `stele-init` hands over.
 const LONGEST: u64 = 1024 * 1024;
 /// Passwords may not be allowed to be shorter than this.
 const SHORTEST_PASSWORD: usize = 8;
-/// What names of the environment begin with.
-const PREFIX: &str = "PROSE_";
-/// Variables whose text is taken as it is, though it may look like a number: names and passwords.
-const TEXTS: [&str; 5] =
-    ["api_app_name", "company_name", "page_title", "smtp_password", "smtp_username"];
-/// What the name of a key has whose value isn't told, even if it is wrong.
-const SECRET: &str = "password";
 
 /// All that is configured, each value right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The messaging server's part of it.
     pub server: ServerConfig,
+    /// Did the operator say the domain?
+    pub is_domain_set: bool,
     /// The fewest characters that a new password must have.
     pub min_password_length: usize,
     /// How long after a login its token is good.
@@ -106,6 +105,12 @@ pub struct Defaults {
     pub user_data_backup_interval: String,
     pub push_notification_with_body: bool,
     pub push_notification_with_sender: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Object)]
+    pub prosody_overrides: Option<Box<Overrides>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String)]
+    pub prosody_overrides_raw: Option<RawLua>,
 }
 
 /// How uploads are encrypted: it is only shown.
@@ -129,13 +134,19 @@ struct Document {
     dashboard_url: Option<DashboardUrl>,
     api: Api,
     branding: Branding,
-    licensing: Licensing,
     notifiers: Notifiers,
     /// The older name of `notifiers`.
     notify: Notifiers,
     /// The older name of `api.network_checks.retry_interval`.
     default_retry_interval: Option<Span>,
     debug_use_at_your_own_risk: Debug,
+    licensing: Licensing,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Licensing {
+    user_limit: Option<NonZeroU32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -155,12 +166,6 @@ struct Auth {
     token_ttl: Option<Span>,
     invitation_ttl: Option<Span>,
     password_reset_token_ttl: Option<Span>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Licensing {
-    user_limit: Option<NonZeroU32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -202,23 +207,6 @@ struct Debug {
     c2s_unencrypted: bool,
 }
 
-/// Why there is no [`Config`].
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// It cannot be read.
-    #[error("cannot read {0}: {1}")]
-    Read(PathBuf, std::io::Error),
-    /// It has more than [`LONGEST`] bytes.
-    #[error("cannot read {0}: it has more than {LONGEST} bytes")]
-    TooLong(PathBuf),
-    /// What is wrong in it, with its line.
-    #[error("cannot understand {0}: {1}")]
-    File(PathBuf, String),
-    /// What is wrong in it and the environment taken together.
-    #[error("cannot understand {PREFIX}… in the environment: {0}")]
-    Environment(String),
-}
-
 impl ServerConfig {
     /// What has an effect on the Server: what `stele-init` renders its configuration from.
     pub fn settings(&self) -> Settings {
@@ -239,6 +227,8 @@ impl ServerConfig {
             c2s_unencrypted,
             log_level,
             public_contacts,
+            prosody_overrides: defaults.prosody_overrides,
+            prosody_overrides_raw: defaults.prosody_overrides_raw,
         }
     }
 }
@@ -256,7 +246,7 @@ pub fn operators_environment(credentials: &Path) -> Result<BTreeMap<String, Stri
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(error) => return Err(Error::Read(path, error)),
     }
-    serde_json::from_slice(&text).map_err(|error| Error::File(path, error.to_string()))
+    serde_json::from_slice(&text).map_err(|error| Error::Variables(path, error.line()))
 }
 
 impl Config {
@@ -266,40 +256,21 @@ impl Config {
         self.dashboard_url.clone().unwrap_or_else(default)
     }
 
-    /// Reads the file, if there is one, and the environment.
+    /// Reads files, the weakest first, as far as they are there, and the environment. Should neither
+    /// say a domain, it is the one that was `chosen`.
     pub fn load(
-        path: &Path,
+        paths: &[&Path],
         environment: impl Iterator<Item = (String, String)>,
+        chosen: Option<&Domain>,
     ) -> Result<Config, Error> {
-        let mut text = String::new();
-        match File::open(path) {
-            Ok(file) => {
-                let read = file.take(LONGEST + 1).read_to_string(&mut text);
-                read.map_err(|error| Error::Read(path.into(), error))?;
+        let mut is_domain_set = false;
+        let config = read::read(paths, environment, checked, |table| {
+            is_domain_set = table.get("server").and_then(|it| it.get("domain")).is_some();
+            if let Some(domain) = chosen.filter(|_| !is_domain_set) {
+                read::set(table, &["server", "domain"], Toml::String(domain.to_string()));
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => (),
-            Err(error) => return Err(Error::Read(path.into(), error)),
-        }
-        if text.len() as u64 > LONGEST {
-            return Err(Error::TooLong(path.into()));
-        }
-        // Alone, so that what is wrong in it is told with its line.
-        let alone = toml::from_str(&text).map_err(|error| told(&error, &text)).and_then(checked);
-        alone.map_err(|error| Error::File(path.into(), error))?;
-        let mut table: Table = text.parse().unwrap_or_default();
-        let environment = environment
-            .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.to_lowercase(), value)));
-        for (name, value) in environment {
-            let keys: Vec<&str> = name.split("__").collect();
-            let is_text = keys.last().is_some_and(|key| TEXTS.contains(key));
-            set(
-                &mut table,
-                &keys,
-                if is_text { Toml::String(unquoted(value)) } else { scalar(value) },
-            );
-        }
-        let together = table.try_into().map_err(|error: toml::de::Error| error.to_string());
-        together.and_then(checked).map_err(Error::Environment)
+        })?;
+        Ok(Config { is_domain_set, ..config })
     }
 }
 
@@ -326,6 +297,7 @@ fn checked(document: Document) -> Result<Config, String> {
     let or = |span: Option<Span>, seconds| span.map_or(Duration::from_secs(seconds), |it| it.0);
     let invitation_ttl = auth.invitation_ttl.or(api.invitations.invitation_ttl);
     Ok(Config {
+        is_domain_set: false,
         min_password_length,
         token_ttl: token_ttl.unwrap_or(Duration::from_secs(3 * 60 * 60)),
         avatar_ttl: or(api.member_enriching.cache_ttl, 2 * 60),
@@ -339,57 +311,6 @@ fn checked(document: Document) -> Result<Config, String> {
         dashboard_url: dashboard.url.or(document.dashboard_url),
         network_checks: api.network_checks.complete(document.default_retry_interval),
     })
-}
-
-/// What is wrong in the file, with its line; not with what stands there, where that may be a secret.
-fn told(error: &toml::de::Error, text: &str) -> String {
-    let Some(span) = error.span() else { return error.to_string() };
-    let before = text.get(..span.start).unwrap_or(text);
-    let start = before.rfind('\n').map_or(0, |at| at + 1);
-    let end = text.get(span.end..).and_then(|rest| rest.find('\n'));
-    let end = end.map_or(text.len(), |after| span.end + after);
-    if text.get(start..end).is_some_and(|lines| !lines.contains(SECRET)) {
-        return error.to_string();
-    }
-    format!("line {}: a value that isn't shown here is not right", before.matches('\n').count() + 1)
-}
-
-/// Puts a value below nested tables. What is in its way gives way: the environment wins.
-fn set(table: &mut Table, keys: &[&str], value: Toml) {
-    match keys {
-        [] => (),
-        [key] => drop(table.insert((*key).to_owned(), value)),
-        [key, rest @ ..] => {
-            let inner = table.entry(*key).or_insert_with(|| Toml::Table(Table::new()));
-            if !inner.is_table() {
-                *inner = Toml::Table(Table::new());
-            }
-            if let Toml::Table(inner) = inner {
-                set(inner, rest, value);
-            }
-        }
-    }
-}
-
-/// What TOML would read, or else the text as it is.
-fn scalar(text: String) -> Toml {
-    match parsed(&text) {
-        Some(value @ (Toml::Boolean(_) | Toml::Integer(_) | Toml::Array(_))) => value,
-        _ => Toml::String(unquoted(text)),
-    }
-}
-
-/// The text, without quotes if TOML would take them for such.
-fn unquoted(text: String) -> String {
-    match parsed(&text) {
-        Some(Toml::String(inner)) => inner,
-        _ => text,
-    }
-}
-
-fn parsed(text: &str) -> Option<Toml> {
-    let table = format!("it = {text}").parse::<Table>().ok();
-    table.filter(|table| table.len() == 1).and_then(|mut table| table.remove("it"))
 }
 
 impl Default for Defaults {
@@ -409,6 +330,8 @@ impl Default for Defaults {
             user_data_backup_interval: "P1W".into(),
             push_notification_with_body: true,
             push_notification_with_sender: true,
+            prosody_overrides: None,
+            prosody_overrides_raw: None,
         }
     }
 }
@@ -423,7 +346,7 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let environment =
             environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
-        Config::load(&path, environment).map_err(|error| error.to_string())
+        Config::load(&[&path], environment, None).map_err(|error| error.to_string())
     }
 
     fn contacts(abuse: &str) -> BTreeMap<Contact, Vec<Uri>> {
@@ -432,11 +355,24 @@ mod tests {
 
     #[test]
     fn nothing_configured_is_a_pod_of_prose_local() {
-        let none = Config::load(Path::new("/nonexistent/Prose.toml"), std::iter::empty()).unwrap();
+        let none = Config::load(&[Path::new("/nonexistent")], std::iter::empty(), None).unwrap();
         assert_eq!(none, load("", &[]).unwrap());
         assert_eq!(none.server.settings(), Settings::new(UNSETTLED_DOMAIN.parse().unwrap()));
         assert_eq!(none.min_password_length, 15);
         assert_eq!((none.token_ttl.as_secs(), none.avatar_ttl.as_secs()), (10_800, 120));
+    }
+
+    #[test]
+    fn a_domain_that_was_chosen_gives_way_to_the_operators() {
+        let chosen: Domain = "chosen.example".parse().unwrap();
+        for (variables, expected, is_set) in [
+            (vec![], "chosen.example", false),
+            (vec![("PROSE_SERVER__DOMAIN", "a.example")], "a.example", true),
+        ] {
+            let variables = variables.iter().map(|(name, it)| (name.to_string(), it.to_string()));
+            let config = Config::load(&[], variables, Some(&chosen)).unwrap();
+            assert_eq!((config.server.domain.as_ref(), config.is_domain_set), (expected, is_set));
+        }
     }
 
     #[test]
@@ -446,7 +382,7 @@ mod tests {
         let path = folder.path().join("environment");
         std::fs::write(&path, r#"{"PROSE_SERVER__DOMAIN":"a.example"}"#).unwrap();
         let variables = operators_environment(folder.path()).unwrap();
-        let config = Config::load(Path::new("/nonexistent"), variables.into_iter()).unwrap();
+        let config = Config::load(&[], variables.into_iter(), None).unwrap();
         assert_eq!(config.server.domain.as_ref(), "a.example");
         std::fs::write(&path, "[]").unwrap();
         let error = operators_environment(folder.path()).unwrap_err().to_string();

@@ -16,6 +16,7 @@
 //! submitted again until the domain is served; if it is, the Server goes on with older ones till
 //! the next login.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,7 +58,7 @@ pub async fn log_in(server: &Arc<dyn Server>, init: &dyn Init) -> Connection {
 }
 
 /// Keeps `pod` in step, for ever.
-pub async fn follow(pod: &Pod, server: Arc<dyn Server>) {
+pub async fn follow(pod: &Pod, server: Arc<dyn Server>) -> Infallible {
     let (mut rotation, mut patience) = (Rotation::default(), Patience::new());
     loop {
         let why = match rotation.complete(&server, &*pod.init).await {

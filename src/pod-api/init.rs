@@ -4,13 +4,14 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use appliance::control::SettingsState;
 use appliance::secret::Secret;
 use appliance::settings::Settings;
 
 pub mod control;
 
 /// An answer that takes a while.
-pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
+pub type Answer<'a, T = ()> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
 /// `stele-init`, as pod-api knows it.
 pub trait Init: Send + Sync {
@@ -22,6 +23,10 @@ pub trait Init: Send + Sync {
     fn rotation_done(&self) -> Answer<'_>;
     /// What the Server is to be like: rendered, checked, loaded. The same again changes nothing.
     fn settings<'a>(&'a self, settings: &'a Settings) -> Answer<'a>;
+    /// What became of the last settings.
+    fn settings_state(&self) -> Answer<'_, SettingsState>;
+    /// The configuration that the Server runs with; `None`: it has no settings yet.
+    fn server_file(&self) -> Answer<'_, Option<String>>;
 }
 
 /// What may be the secret of the API's account.

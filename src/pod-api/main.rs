@@ -3,6 +3,7 @@
 //! It listens at once and says `503` until it is in step with the Server. The secret that it shares
 //! with the Server is rotated whatever else is wrong: the gate must not depend on a database.
 
+mod app;
 mod arguments;
 mod auth;
 mod avatars;
@@ -22,6 +23,7 @@ mod mail;
 mod member;
 mod moment;
 mod network;
+mod onboarding;
 mod openapi;
 mod page;
 mod picture;
@@ -43,18 +45,20 @@ mod token;
 mod workspace;
 
 use std::env;
+use std::future::pending;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use appliance::settings::Domain;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::app::{App, Desk, Load};
 use crate::arguments::Arguments;
 use crate::config::Config;
 use crate::init::Init;
 use crate::init::control::Control;
 use crate::network::Outside;
-use crate::pod::Pod;
 use crate::serve::Listener;
 use crate::server::Server;
 use crate::server::http::Module;
@@ -85,8 +89,10 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     let server: Arc<dyn Server> = Arc::new(Module::at(&arguments.server)?);
     let init: Arc<dyn Init> = Arc::new(Control::at(&arguments.control, &arguments.credentials));
     let stop = stop().map_err(|error| format!("cannot wait for signals: {error}"))?;
-    let pod = match prepare(&arguments, init.clone()) {
-        Ok(pod) => Arc::new(pod),
+    let mut hang_up = signal(SignalKind::hangup())
+        .map_err(|error| format!("cannot wait for signals: {error}"))?;
+    let (store, kept) = match Store::open(&arguments.data) {
+        Ok(opened) => opened,
         Err(error) => {
             log::error(&error);
             tokio::select! {
@@ -100,23 +106,32 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     let listener =
         listener.map_err(|error| format!("cannot listen at {}: {error}", arguments.listen))?;
     log::info(format_args!("pod-api {} at {}", env!("CARGO_PKG_VERSION"), arguments.listen));
+    let desk = Desk::new();
+    let load: Load = Box::new(move |chosen| configuration(&arguments, chosen));
+    let outside = |config: &Config| Outside::real(&config.network_checks);
+    let app = App { server, init, store, load, outside, desk: desk.clone() };
+    let reload = async {
+        while hang_up.recv().await.is_some() {
+            desk.reload();
+        }
+        pending().await
+    };
     tokio::select! {
-        () = follow::follow(&pod, server) => (),
-        () = serve::serve(listener, routes::router(pod.clone()), stop) => (),
+        never = app.run(kept) => match never {},
+        () = reload => (),
+        () = serve::serve(listener, desk.router(), stop) => (),
     }
     Ok(())
 }
 
-/// What must be right before anything can be served.
-fn prepare(arguments: &Arguments, init: Arc<dyn Init>) -> Result<Pod, String> {
+/// What the operator wrote: at the newer place, which `stele-init` hands over, since we don't see
+/// it; at the older one; and in the environment. The later wins.
+fn configuration(arguments: &Arguments, chosen: Option<&Domain>) -> Result<Config, config::Error> {
     let own = env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let operators = config::operators_environment(&arguments.credentials);
-    let environment = own.chain(operators.map_err(|error| error.to_string())?);
-    let config = Config::load(&arguments.config, environment).map_err(|error| error.to_string())?;
-    let (store, kept) = Store::open(&arguments.data).map_err(|error| error.to_string())?;
-    let outside = Outside::real(&config.network_checks);
-    Ok(Pod::new(config, store, kept, init, outside))
+    let operators = config::operators_environment(&arguments.credentials)?;
+    let newer = arguments.credentials.join("prose.toml");
+    Config::load(&[&newer, &arguments.config], own.chain(operators), chosen)
 }
 
 /// Somebody tells it to.

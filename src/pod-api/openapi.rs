@@ -116,6 +116,9 @@ fn usual(path: &str, operation: &Value) -> BTreeMap<&'static str, &'static str> 
             usual.insert("403", "`forbidden`: only an admin may do this.");
         }
     }
+    if operation["responses"]["200"]["content"]["text/event-stream"].is_object() {
+        usual.insert("429", "`too_many_requests`: too many streams of events are open.");
+    }
     if operation["parameters"].is_array() {
         usual.insert("400", "A parameter is not right.");
     }

@@ -128,6 +128,13 @@ impl Problem {
         Problem::new(StatusCode::CONFLICT, "member_already_exists", message)
     }
 
+    /// The domain is the operator's to say, or that of members already.
+    pub fn domain_already_set() -> Problem {
+        let message = "The domain cannot be chosen any more: there are members, or the operator of \
+                       this Pod has set one.";
+        Problem::new(StatusCode::CONFLICT, "server_config_already_initialized", message)
+    }
+
     /// A workspace with members is changed in another way.
     pub fn workspace_already_initialized() -> Problem {
         let message = "The workspace is initialized already.";
@@ -180,6 +187,25 @@ impl Problem {
         Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown", message)
     }
 
+    /// Not declared to be Lua.
+    pub fn not_lua() -> Problem {
+        let message =
+            "The body's Content-Type must be text/x-lua, or application/json with a text.";
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+    }
+
+    /// Lua runs next to the messages: the operator has to want that.
+    pub fn no_lua() -> Problem {
+        let message = "Lua is not allowed here. Whoever operates this Pod can allow it, with \
+                       PROSE_PROSODY_EXT__ALLOW_RAW_OVERRIDES=true in /etc/prose/env.";
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// Lua that the Server's own check refuses. What it says may quote the rest of the file.
+    pub fn bad_lua() -> Problem {
+        Problem::invalid("The Server refuses this Lua, so nothing has changed: the log says why.")
+    }
+
     /// More bytes than anybody needs.
     pub fn too_large() -> Problem {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "unknown", "The body is too large.")
@@ -197,6 +223,13 @@ impl Problem {
         Problem { retry_after: Some(retry_after), ..problem }
     }
 
+    /// More streams of events than one may have, or all together.
+    pub fn too_many_streams() -> Problem {
+        let message = "Too many streams of events are open: end one, or wait a little.";
+        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message);
+        Problem { retry_after: Some(5), ..problem }
+    }
+
     /// Something that nothing here does.
     pub fn not_implemented() -> Problem {
         let message = "This cannot be changed.";
@@ -211,6 +244,26 @@ impl Problem {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let problem = Problem::new(status, "internal_server_error", message);
         Problem { retry_after: Some(1), ..problem }
+    }
+
+    /// The configuration is wrong, so that there is no Pod.
+    pub fn degraded(why: &str) -> Problem {
+        let message = format!("This Pod is not configured rightly. {why}");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "internal_server_error", message)
+    }
+
+    /// Somebody changes the settings for so long already that another one can't be waited for.
+    pub fn being_changed() -> Problem {
+        let message = "Another change is being applied: try again in a moment.";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let problem = Problem::new(status, "internal_server_error", message);
+        Problem { retry_after: Some(5), ..problem }
+    }
+
+    /// The Server doesn't serve by the settings that somebody wants.
+    pub fn not_applied() -> Problem {
+        let message = "The Server does not take this, so nothing has changed: the log says why.";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_server_error", message)
     }
 
     /// Something unexpected, which the log has told already.

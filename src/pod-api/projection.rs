@@ -46,6 +46,8 @@ pub enum News {
     Deleted(Localpart),
     /// Its password is another.
     NewPassword(Localpart),
+    /// Its role is this one; none: it is a service.
+    Role(Localpart, Option<Role>),
     /// The host came or went: all is to be read anew.
     OtherHost,
 }
@@ -92,7 +94,11 @@ impl Projection {
                 self.accounts.entry(local.clone()).or_default().role = role_of(role.as_deref());
                 return is_new.then_some(News::Created(local));
             }
-            What::Role { role } => self.change(&local, |it| it.role = role_of(role.as_deref())),
+            What::Role { role } => {
+                let role = role_of(role.as_deref());
+                self.change(&local, |it| it.role = role);
+                return Some(News::Role(local, role));
+            }
             What::Presence { online } => self.change(&local, |it| it.is_online = online),
             What::Profile(profile) => self.change(&local, |it| it.show(profile, change.seq)),
             What::Password => return Some(News::NewPassword(local)),
@@ -215,10 +221,12 @@ mod tests {
         let password = vec![News::NewPassword(Localpart::parse("bob").unwrap())];
         let account = json!({ "kind": "account", "exists": true, "role": "prosody:member" });
         let elsewhere = json!({ "kind": "account", "host": "other.org", "exists": false });
+        let role = |role| vec![News::Role(Localpart::parse("bob").unwrap(), role)];
+        let (admin, service) = (role(Some(Role::Admin)), role(None));
         let host = json!({ "kind": "host", "exists": true, "localpart": null });
         for (fields, expected, news) in [
-            (json!({ "kind": "role", "role": "prosody:admin" }), "bob Admin online", vec![]),
-            (json!({ "kind": "role", "role": "prosody:registered" }), "", vec![]),
+            (json!({ "kind": "role", "role": "prosody:admin" }), "bob Admin online", admin),
+            (json!({ "kind": "role", "role": "prosody:registered" }), "", service),
             (json!({ "kind": "presence", "online": false }), "bob Member", vec![]),
             (json!({ "kind": "password" }), rest, password),
             (json!({ "kind": "account", "exists": false }), "", deleted),

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -14,21 +14,29 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::app::Desk;
 use crate::openapi::{self, at};
 use crate::pod::Pod;
+use crate::sse;
 
 mod config;
+mod degraded;
+mod domain;
 mod first_account;
 mod health;
 mod invitation_tokens;
 mod invitations;
+mod licensing;
 mod login;
 mod member;
 mod members;
 mod network;
+mod onboarding;
+mod overrides;
 mod passwords;
 mod pod_config;
 mod recovery;
+mod reload;
 mod version;
 mod workspace;
 
@@ -40,7 +48,14 @@ pub fn router(pod: Arc<Pod>) -> Router {
     let (router, document) = described();
     let document = Bytes::from(document.to_string());
     let description = Router::new().route(DESCRIPTION, get(describe)).with_state(document);
-    router.with_state(pod).merge(description).layer(map_response(uncached))
+    let bounded = from_fn_with_state(pod.clone(), sse::bounded);
+    let router = router.with_state(pod).merge(description);
+    router.layer(bounded).layer(map_response(uncached))
+}
+
+/// What is there while the configuration is wrong, which anybody may be told.
+pub fn degraded(desk: Desk, why: &str) -> Router {
+    degraded::router(desk, why).layer(map_response(uncached))
 }
 
 /// All that can be asked for, and its description.
@@ -72,6 +87,7 @@ fn all() -> OpenApiRouter<Arc<Pod>> {
         .routes(routes!(workspace::name, workspace::set_name))
         .routes(routes!(workspace::accent_color, workspace::set_accent_color))
         .routes(routes!(workspace::icon, workspace::set_icon))
+        .routes(routes!(onboarding::steps))
         .routes(routes!(network::records))
         .routes(routes!(network::all))
         .routes(routes!(network::dns))
@@ -87,6 +103,16 @@ fn all() -> OpenApiRouter<Arc<Pod>> {
         .routes(routes!(member::set_nickname))
         .routes(routes!(member::set_avatar))
         .routes(routes!(members::enrich))
+        .routes(routes!(reload::reload))
+        .routes(routes!(licensing::license, licensing::buy))
+        .routes(routes!(licensing::status))
+        .routes(routes!(overrides::server_file))
+        .routes(routes!(
+            overrides::overrides,
+            overrides::override_options,
+            overrides::reset_overrides
+        ))
+        .routes(routes!(overrides::lua, overrides::override_by_lua, overrides::reset_lua))
         .merge(config::routes())
         .routes(routes!(invitations::may_invite, invitations::list, invitations::create))
         .routes(routes!(invitations::one, invitations::cancel))

@@ -30,7 +30,7 @@ pub struct Group {
     pub settings: &'static [Setting],
 }
 
-/// All groups, and in them all settings.
+/// All groups, and in them all settings but those that are Prosody's affair.
 pub static GROUPS: [Group; 5] = [
     Group {
         name: "messaging",
@@ -58,6 +58,11 @@ pub static GROUPS: [Group; 5] = [
     },
 ];
 
+/// Options by Prosody's own names.
+pub const OVERRIDES: Setting = Setting("prosody_overrides");
+/// Lua.
+pub const LUA: Setting = Setting("prosody_overrides_raw");
+
 /// What an admin wants.
 #[derive(Debug, Clone)]
 pub enum Change {
@@ -73,6 +78,9 @@ pub enum BadValue {
     /// Of the wrong type, or not among those that are allowed.
     #[error("{0}")]
     Wrong(#[from] serde_json::Error),
+    /// Neither of those that can be absent is.
+    #[error("it must be an object, or of Lua a text")]
+    Kind,
     /// It has more than [`LONGEST`] bytes.
     #[error("it has more than {LONGEST} bytes")]
     TooLong,
@@ -117,7 +125,7 @@ impl Setting {
     }
 
     fn all() -> impl Iterator<Item = Setting> {
-        GROUPS.iter().flat_map(|group| group.settings).copied()
+        GROUPS.iter().flat_map(|group| group.settings).copied().chain([OVERRIDES, LUA])
     }
 }
 
@@ -147,6 +155,12 @@ impl Choices {
         })
     }
 
+    /// The same over something else that the operator wrote.
+    pub fn over(&self, defaults: Defaults) -> Choices {
+        let kept = self.values.iter().map(|(it, value)| (it.key().to_owned(), value.to_string()));
+        Choices::new(defaults, kept.collect())
+    }
+
     /// What holds now.
     pub fn effective(&self) -> &Defaults {
         &self.effective
@@ -169,6 +183,12 @@ impl Choices {
             Change::Choose(setting, value) => {
                 if value.to_string().len() > LONGEST {
                     return Err(BadValue::TooLong);
+                }
+                // These may be absent, but not chosen to be; and serde takes a list for a table.
+                if (setting == OVERRIDES && !value.is_object())
+                    || (setting == LUA && value.is_null())
+                {
+                    return Err(BadValue::Kind);
                 }
                 values.insert(setting, value);
             }
@@ -205,8 +225,14 @@ mod tests {
     #[test]
     fn each_setting_is_one_of_the_configuration() {
         let all: Vec<Setting> = Setting::all().collect();
-        assert_eq!(all.len(), 10);
-        let configuration = object(&Defaults::default());
+        assert_eq!(all.len(), 12);
+        let overrides = serde_json::from_str("{}").ok();
+        let lua = String::new().try_into().ok();
+        let configuration = object(&Defaults {
+            prosody_overrides: overrides,
+            prosody_overrides_raw: lua,
+            ..Defaults::default()
+        });
         for setting in &all {
             assert!(configuration.contains_key(setting.key()), "{setting:?}");
             assert_eq!(all.iter().filter(|it| *it == setting).count(), 1);
@@ -236,6 +262,17 @@ mod tests {
             ("federation_friendly_servers", json!(["not a domain"]), None),
             ("federation_friendly_servers", json!("a.org"), None),
             ("federation_friendly_servers", json!(vec!["a.example"; 4000]), None),
+            (
+                "prosody_overrides",
+                json!({ "s2s_secure_auth": true, "tls_profile": null }),
+                Some(json!({ "s2s_secure_auth": true })),
+            ),
+            ("prosody_overrides", json!({ "storage": "none" }), None),
+            ("prosody_overrides", json!(null), None),
+            ("prosody_overrides", json!([]), None),
+            ("prosody_overrides_raw", json!("x = 1"), Some(json!("x = 1"))),
+            ("prosody_overrides_raw", json!("\u{0}"), None),
+            ("prosody_overrides_raw", json!(1), None),
         ] {
             let choices = Choices::default().after(Change::Choose(setting(key), value.clone()));
             let read = choices.ok().map(|choices| {

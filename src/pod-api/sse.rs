@@ -6,6 +6,8 @@
 //!   └──── ends with it ───────┘
 //! ```
 
+mod places;
+
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -22,6 +24,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, interval};
 
 use crate::log;
+
+pub use places::{Places, bounded};
 
 /// A proxy hangs up on who is silent for 30 s.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);

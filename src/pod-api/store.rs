@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 
+use appliance::settings::Domain;
 use bytes::Bytes;
-use rusqlite::{Connection, ErrorCode, Transaction, params};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
 use crate::invitation::Invitation;
 use crate::reset::{Recovery, Reset};
-use crate::token::{Digest, Token};
+use crate::token::{Digest, Standing, Token};
 use crate::workspace::Workspace;
 
 mod invitations;
@@ -20,6 +21,9 @@ mod schema;
 
 /// The database's name in the folder of data.
 const FILE: &str = "pod.sqlite";
+
+/// The key of the domain that was chosen.
+const DOMAIN: &str = "domain";
 
 /// Hands writes to the thread that does them.
 #[derive(Debug, Clone)]
@@ -41,10 +45,12 @@ pub struct Kept {
     pub settings: Vec<(String, String)>,
     /// The workspace's icon.
     pub icon: Option<Vec<u8>>,
+    /// The domain, if it was chosen.
+    pub domain: Option<Domain>,
+    /// Steps of the onboarding that were done.
+    pub onboarding: Vec<String>,
     /// Who may become a member.
     pub invitations: Vec<Invitation>,
-    /// Was ever somebody invited?
-    pub invitation_was_sent: bool,
     /// By what members choose a new password.
     pub resets: Vec<(Digest, Reset)>,
     /// Where members are reached who forgot theirs, by local part.
@@ -101,9 +107,33 @@ impl Store {
         void: Vec<Digest>,
     ) -> Result<(), Error> {
         self.write(move |to| {
-            let row = params![digest.0, token.jid, token.created, token.expires];
-            to.execute("INSERT OR REPLACE INTO token VALUES (?, ?, ?, ?)", row)?;
+            let standing = token.standing.number();
+            let row = params![digest.0, token.jid, token.created, token.expires, standing];
+            to.execute("INSERT OR REPLACE INTO token VALUES (?, ?, ?, ?, ?)", row)?;
             forget(to, &void)
+        })
+        .await
+    }
+
+    /// Keeps what is known now of tokens' owners.
+    pub async fn keep_standings(&self, seen: Vec<(Digest, Standing)>) -> Result<(), Error> {
+        if seen.is_empty() {
+            return Ok(());
+        }
+        self.write(move |to| {
+            let mut statement = to.prepare("UPDATE token SET standing = ? WHERE digest = ?")?;
+            let keep = |(digest, standing): (Digest, Standing)| {
+                statement.execute(params![standing.number(), digest.0]).map(drop)
+            };
+            seen.into_iter().try_for_each(keep)
+        })
+        .await
+    }
+
+    /// Keeps that a step of the onboarding was done.
+    pub async fn keep_step(&self, key: &'static str) -> Result<(), Error> {
+        self.write(move |to| {
+            to.execute("INSERT OR IGNORE INTO onboarding VALUES (?)", [key]).map(drop)
         })
         .await
     }
@@ -157,6 +187,12 @@ impl Store {
         .await
     }
 
+    /// Keeps the domain that was chosen, among what was chosen for the Server.
+    pub async fn keep_domain(&self, domain: &Domain) -> Result<(), Error> {
+        let json = serde_json::Value::from(domain.as_ref()).to_string();
+        self.keep_settings(vec![(DOMAIN, Some(json))]).await
+    }
+
     /// One transaction, after all those before it: done, on the disk, when this returns.
     async fn write<T: Send + 'static>(
         &self,
@@ -164,7 +200,9 @@ impl Store {
     ) -> Result<T, Error> {
         let (done, is_done) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            let result = connection.transaction().and_then(|transaction| {
+            // For writing from its beginning: whoever else writes is waited for, never overtaken.
+            let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+            let result = begun.and_then(|transaction| {
                 let result = what(&transaction)?;
                 transaction.commit()?;
                 Ok(result)
@@ -197,10 +235,11 @@ fn forget(from: &Transaction<'_>, void: &[Digest]) -> rusqlite::Result<()> {
 }
 
 fn read(from: &Connection) -> rusqlite::Result<Kept> {
-    let mut tokens = from.prepare("SELECT digest, jid, created, expires FROM token")?;
+    let mut tokens = from.prepare("SELECT digest, jid, created, expires, standing FROM token")?;
     let tokens = tokens.query_map([], |row| {
-        let token = Token { jid: row.get(1)?, created: row.get(2)?, expires: row.get(3)? };
-        Ok((Digest(row.get(0)?), token))
+        let (jid, created, expires) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        let standing = Standing::of(row.get(4)?);
+        Ok((Digest(row.get(0)?), Token { jid, created, expires, standing }))
     })?;
     let mut workspace = from.prepare("SELECT name, accent_color FROM workspace")?;
     let mut workspace = workspace
@@ -209,16 +248,21 @@ fn read(from: &Connection) -> rusqlite::Result<Kept> {
     let nicknames = nicknames.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut settings = from.prepare("SELECT key, value FROM setting")?;
     let settings = settings.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut settings = settings.collect::<rusqlite::Result<Vec<(String, String)>>>()?;
+    let domain = settings.extract_if(.., |(key, _)| key == DOMAIN).last();
     let mut icon = from.prepare("SELECT picture FROM icon")?;
     let mut icon = icon.query_map([], |row| row.get(0))?;
+    let mut onboarding = from.prepare("SELECT key FROM onboarding ORDER BY key")?;
+    let onboarding = onboarding.query_map([], |row| row.get(0))?;
     Ok(Kept {
         tokens: tokens.collect::<rusqlite::Result<_>>()?,
         workspace: workspace.next().transpose()?,
         nicknames: nicknames.collect::<rusqlite::Result<_>>()?,
-        settings: settings.collect::<rusqlite::Result<_>>()?,
+        settings,
+        domain: domain.and_then(|(_, json)| serde_json::from_str(&json).ok()),
         icon: icon.next().transpose()?,
+        onboarding: onboarding.collect::<rusqlite::Result<_>>()?,
         invitations: invitations::read(from)?,
-        invitation_was_sent: invitations::was_sent(from)?,
         resets: recovery::read_resets(from)?,
         addresses: recovery::read_addresses(from)?,
     })

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
+use crate::member::Role;
 use crate::secret;
 
 /// The most tokens of one member: a login more, and their oldest is void.
@@ -19,6 +20,17 @@ const PREFIX: &str = "secret-token:";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
 
+/// What is known of a token's owner from when they were seen last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// No admin.
+    Member,
+    /// One.
+    Admin,
+    /// One no more: the token is void, and its owner is told why where only admins may ask.
+    Demoted,
+}
+
 /// What a token is good for. Times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
@@ -28,6 +40,8 @@ pub struct Token {
     pub created: u64,
     /// Good before then.
     pub expires: u64,
+    /// Its owner's.
+    pub standing: Standing,
 }
 
 /// All that may be good.
@@ -39,6 +53,53 @@ pub struct Tokens {
 /// A new token, as its owner gets it.
 pub fn make() -> Result<Secret, String> {
     secret::random(PREFIX)
+}
+
+impl Standing {
+    /// Of somebody who logs in.
+    pub fn new(role: Role) -> Standing {
+        match role {
+            Role::Member => Standing::Member,
+            Role::Admin => Standing::Admin,
+        }
+    }
+
+    /// After being seen in a role; none: they are no member.
+    pub fn seen(self, role: Option<Role>) -> Standing {
+        match (self, role) {
+            (Standing::Demoted, _) => Standing::Demoted,
+            (_, Some(Role::Admin)) => Standing::Admin,
+            (Standing::Admin, _) => Standing::Demoted,
+            (Standing::Member, _) => Standing::Member,
+        }
+    }
+
+    /// What it was last.
+    pub fn role(self) -> Option<Role> {
+        match self {
+            Standing::Member => Some(Role::Member),
+            Standing::Admin => Some(Role::Admin),
+            Standing::Demoted => None,
+        }
+    }
+
+    /// As it is kept.
+    pub fn number(self) -> u8 {
+        match self {
+            Standing::Member => 0,
+            Standing::Admin => 1,
+            Standing::Demoted => 2,
+        }
+    }
+
+    /// What was kept. Other numbers are a later version's, and trusted least.
+    pub fn of(number: u8) -> Standing {
+        match number {
+            0 => Standing::Member,
+            1 => Standing::Admin,
+            _ => Standing::Demoted,
+        }
+    }
 }
 
 impl Digest {
@@ -77,9 +138,21 @@ impl Tokens {
         void
     }
 
-    /// Whose it is, if it is good. Looking up a digest tells no token by the time it takes.
+    /// Whose it is, if it has not expired. Looking up a digest tells no token by the time it takes.
     pub fn owner(&self, token: &Secret, now: u64) -> Option<&Token> {
         self.by_digest.get(&Digest::of(token)).filter(|token| now < token.expires)
+    }
+
+    /// Takes what is known now of owners; returns those whose standing is another, with it.
+    pub fn see(&mut self, role: impl Fn(&Token) -> Option<Role>) -> Vec<(Digest, Standing)> {
+        let changed = self.by_digest.iter_mut().filter_map(|(digest, token)| {
+            let standing = token.standing.seen(role(token));
+            (standing != token.standing).then(|| {
+                token.standing = standing;
+                (*digest, standing)
+            })
+        });
+        changed.collect()
     }
 
     /// Makes one void.
@@ -117,7 +190,8 @@ mod tests {
     use super::*;
 
     fn token(jid: &str, created: u64) -> Token {
-        Token { jid: jid.into(), created, expires: created + 100 }
+        let standing = Standing::Member;
+        Token { jid: jid.into(), created, expires: created + 100, standing }
     }
 
     #[test]
@@ -129,6 +203,31 @@ mod tests {
             assert_eq!(tokens.owner(&secret, now).is_some(), good, "{now}");
         }
         assert!(tokens.owner(&make().unwrap(), 1000).is_none());
+    }
+
+    #[test]
+    fn who_was_an_admin_and_is_none_is_demoted_for_good() {
+        use Standing::{Admin, Demoted, Member};
+        for (before, role, after) in [
+            (Member, Some(Role::Member), Member),
+            (Member, Some(Role::Admin), Admin),
+            (Member, None, Member),
+            (Admin, Some(Role::Admin), Admin),
+            (Admin, Some(Role::Member), Demoted),
+            (Admin, None, Demoted),
+            (Demoted, Some(Role::Admin), Demoted),
+            (Demoted, Some(Role::Member), Demoted),
+        ] {
+            assert_eq!(before.seen(role), after, "{before:?} {role:?}");
+            assert_eq!(Standing::of(before.number()), before);
+        }
+        let mut tokens = Tokens::default();
+        let secret = make().unwrap();
+        tokens.add(Digest::of(&secret), token("a@b", 1));
+        let mut see = |role| tokens.see(|_| Some(role));
+        assert_eq!(see(Role::Member), []);
+        assert_eq!(see(Role::Admin), [(Digest::of(&secret), Admin)]);
+        assert_eq!(see(Role::Member), [(Digest::of(&secret), Demoted)]);
     }
 
     #[test]

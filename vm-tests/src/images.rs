@@ -15,6 +15,8 @@ use crate::scratch::{self, bounded};
 
 /// The recipe that is shipped: the whole Pod.
 pub const POD: &str = "prose-pod";
+/// The same with the older Server, Prosody 0.12.
+pub const OLDER_POD: &str = "prose-pod-0.12";
 /// The recipe of a Server alone: enough for what is PID 1's business.
 pub const SERVER: &str = "prosody";
 /// Compiling the builder or the guest programs may take that long, in seconds.
@@ -38,6 +40,13 @@ impl Image {
         BUILT.get_or_init(build).clone()
     }
 
+    /// The Pod with the older Server, as its recipe has it.
+    pub fn older_release() -> Image {
+        static BUILT: OnceLock<Image> = OnceLock::new();
+        let build = || build_recipe(OLDER_POD).unwrap_or_else(|error| panic!("{error:#}"));
+        BUILT.get_or_init(build).clone()
+    }
+
     /// A Server alone, as its recipe has it.
     pub fn server() -> Image {
         static BUILT: OnceLock<Image> = OnceLock::new();
@@ -57,7 +66,13 @@ impl Image {
         built.unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    /// The same, with guest programs of changed sources.
+    /// The Pod with the older Server, and these layers of `vm-tests/layers`. It is called `name`.
+    pub fn older_pod(name: &str, layers: &[&str]) -> Image {
+        let built = build_variant(OLDER_POD, name, layers, &[], None);
+        built.unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// The Pod, with guest programs of changed sources.
     pub fn pod_mutant(name: &str, layers: &[&str], edits: &[Edit]) -> Image {
         let built = mutant::programs(name, edits)
             .and_then(|programs| build_variant(POD, name, layers, &[], Some(programs)));
@@ -95,7 +110,7 @@ fn build_recipe(name: &str) -> Result<Image> {
     let _held = scratch::lock("build")?;
     let out = scratch::folder(&format!("vm-images/{name}"))?;
     let tools = Tools::find()?;
-    build(&tools.stele, &tools.programs, &recipes().join(name).with_extension("toml"), &out)
+    build(&tools.stele, &tools.programs, &recipe_of(name), &out)
 }
 
 fn build_variant(
@@ -148,15 +163,20 @@ fn copy_files(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The folder with the recipe and its lock.
+/// The folder with the recipes and their locks.
 pub fn recipes() -> PathBuf {
     env::var_os("STELE_RECIPES").map_or_else(|| scratch::workspace().join("recipes"), PathBuf::from)
+}
+
+/// A recipe's document. (Its name may have a dot in it.)
+fn recipe_of(name: &str) -> PathBuf {
+    recipes().join(format!("{name}.toml"))
 }
 
 /// Writes the recipe with more layers into `folder`, and the lock beside it: it stays valid, since
 /// these layers name no packages.
 fn write_variant(recipe: &str, layers: &[&str], folder: &Path) -> Result<PathBuf> {
-    let recipe = recipes().join(recipe).with_extension("toml");
+    let recipe = recipe_of(recipe);
     let text =
         fs::read_to_string(&recipe).with_context(|| format!("cannot read {}", recipe.display()))?;
     let text = variant(&text, layers, &recipes(), &[folder.join(CHANGED), own_layers()])

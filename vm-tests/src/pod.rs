@@ -67,12 +67,23 @@ impl Vm {
     /// Asks the API for a path, as the admin.
     #[track_caller]
     pub fn admin_get(&self, path: &str) -> Value {
-        let answer = self.log_in(ADMIN, PASSWORD);
-        let token = answer.body["token"].as_str().unwrap_or_else(|| panic!("{answer:?}"));
-        let asked = Asked::get(path).with(&format!("Authorization: Bearer {token}"));
-        let answer = self.asks(&asked);
+        let answer = self.asks_as_admin(Asked::get(path));
         assert!([200, 206].contains(&answer.status), "{answer:?}");
         answer.body
+    }
+
+    /// Puts something there, as the admin.
+    #[track_caller]
+    pub fn admin_put(&self, path: &str, value: &Value) {
+        let answer = self.asks_as_admin(Asked::json("PUT", path, value));
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
+    #[track_caller]
+    fn asks_as_admin(&self, asked: Asked) -> Answer {
+        let answer = self.log_in(ADMIN, PASSWORD);
+        let token = answer.body["token"].as_str().unwrap_or_else(|| panic!("{answer:?}"));
+        self.asks(&asked.with(&format!("Authorization: Bearer {token}")))
     }
 
     /// Pulls the trigger of the layer `test-trigger`.

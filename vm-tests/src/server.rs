@@ -3,7 +3,7 @@
 //! the module's verbs, configurations, the Pod API's contract.
 //!
 //! ```text
-//! tree (Debian's packages, unpacked) ─┐
+//! tree (the root of a built image) ────┐
 //! Place, bootstrap ─► prosody.cfg.lua ─┴─► prosody ◄─ call (HTTP), Client (XMPP)
 //! ```
 //!
@@ -14,11 +14,10 @@
 //! assert_eq!(server.call("accounts", r#"{"host":"example.org"}"#).status, 200);
 //! ```
 //!
-//! | variable | else |
+//! | variable: a folder with a root in it | else |
 //! |---|---|
-//! | `STELE_PROSODY_0_12` | a folder of bookworm's packages, unpacked by `apt-get download`, `dpkg-deb` |
-//! | `STELE_PROSODY_13_0` | the same of what the recipe's lock pins, of `stele`'s store |
-//! | `STELE_STORE` | `~/.cache/stele` |
+//! | `STELE_PROSODY_0_12` | that of the image of `prose-pod-0.12`, unpacked |
+//! | `STELE_PROSODY_13_0` | that of the image of `prose-pod` |
 
 mod chat;
 mod tree;

@@ -10,6 +10,21 @@ use vm_tests::server::{Client, Server, Tree, VERSIONS};
 
 const DOMAIN: &str = "example.org";
 
+/// Lua that takes a module away from hosts that have it.
+const NO_PING: &str = "modules_disabled = { \"ping\", \"muc_mam\" }";
+
+/// One of each kind of value.
+fn overrides() -> serde_json::Value {
+    json!({
+        "archive_expires_after": "30d", "c2s_stanza_size_limit": 262_144,
+        "default_archive_policy": false, "http_file_share_size_limit": 1024,
+        "limits": {"c2s": {"rate": "50kb/s", "burst": "2s"}, "s2sout": {"rate": "1mb/s"}},
+        "max_archive_query_results": 50, "muc_log_expires_after": "never",
+        "s2s_secure_domains": ["a.example"], "tls_profile": "intermediate",
+        "upgrade_legacy_vcards": true,
+    })
+}
+
 fn settings(more: serde_json::Value) -> Settings {
     let mut document = json!({"domain": DOMAIN, "c2s_unencrypted": true});
     document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -70,6 +85,32 @@ fn each_setting_is_taken_over_without_a_restart() {
             let names = modules(&server, host);
             let is = |name: &str| names.iter().any(|other| other == name);
             assert!(is(has) && !is(has_not), "{version:?} {more}: {names:?}");
+            let (is_content, said) = server.check_configuration();
+            assert!(is_content, "{more}: {said}");
+        }
+        assert!(!server.log().to_lowercase().contains("traceback"), "{}", server.log());
+    }
+}
+
+/// Prosody's own options: some of them want a restart, after which it serves as before.
+#[test]
+fn overrides_and_lua_are_understood() {
+    for version in VERSIONS {
+        let mut server = Server::start(version);
+        for (more, host, module, has_it) in [
+            (json!({"prosody_overrides": overrides()}), "groups.example.org", "muc_mam", true),
+            (json!({}), DOMAIN, "ping", true),
+            (json!({"prosody_overrides_raw": NO_PING}), DOMAIN, "ping", false),
+            (json!({"prosody_overrides_raw": NO_PING}), "groups.example.org", "muc_mam", false),
+        ] {
+            let answer = server.apply(&settings(more.clone()));
+            assert_eq!(answer.status, 200, "{more}\n{}", server.log());
+            if answer.body["restart"] == true {
+                server.restart("another-secret-of-a-fresh-start-0123");
+            }
+            let names = modules(&server, host);
+            let is_there = names.iter().any(|name| name == module);
+            assert_eq!(is_there, has_it, "{version:?} {more}: {names:?}");
             let (is_content, said) = server.check_configuration();
             assert!(is_content, "{more}: {said}");
         }

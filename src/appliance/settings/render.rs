@@ -1,10 +1,11 @@
 //! Prosody's configuration of [`Settings`]. Both files begin alike, so that changing from the one
 //! to the other needs no restart.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::lua::{Value, quote};
-use super::{Contact, INTERNAL_HOST, LogLevel, MARKER, Settings, TlsProfile};
+use super::{Contact, INTERNAL_HOST, LogLevel, MARKER, Overrides, RawLua, Settings};
 
 /// What an image has where, which isn't anybody's to set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,45 +120,77 @@ const INTERNAL_ITERATIONS: i64 = 4096;
 /// What Prosody starts with until the gate is open: the internal host alone, in memory, and nothing
 /// that listens but HTTP on loopback.
 pub fn bootstrap(place: &Place) -> String {
-    let mut text = Text::new("what the Server starts with until the gate is open");
+    let mut text = Text::new("what the Server starts with until the gate is open", None);
     text.everywhere(place, LogLevel::Info);
     text.internal_host();
-    text.0
+    text.text
 }
 
 /// What Prosody runs with.
 pub fn render(settings: &Settings, place: &Place) -> String {
-    let mut text = Text::new("the Server's configuration, of the Pod's settings. Changes are lost");
+    let title = "the Server's configuration, of the Pod's settings. Changes are lost";
+    let mut text = Text::new(title, settings.prosody_overrides.as_deref());
     text.everywhere(place, settings.log_level);
-    text.option("tls_profile", tls_profile(settings.tls_profile));
+    text.option("tls_profile", settings.tls_profile.word());
     if !settings.federation_enabled {
         text.option("modules_disabled", Value::texts(["s2s", "s2s_auth_certs"]));
     }
+    text.other_overrides();
     text.internal_host();
     text.domain(settings, place);
+    text.raw(settings);
     text.rooms(settings, place);
+    text.raw(settings);
     if settings.file_upload_allowed {
         text.uploads(settings);
+        text.raw(settings);
     }
-    text.0
+    text.text
 }
 
 /// A configuration that is being written.
-struct Text(String);
+struct Text {
+    text: String,
+    /// What holds instead of what is written, wherever that is.
+    overrides: BTreeMap<&'static str, Value>,
+    /// Options that were written.
+    written: BTreeSet<&'static str>,
+}
 
 impl Text {
-    fn new(title: &str) -> Text {
-        Text(format!("{MARKER} {title}.\n\n"))
+    fn new(title: &str, overrides: Option<&Overrides>) -> Text {
+        Text {
+            text: format!("{MARKER} {title}.\n\n"),
+            overrides: overrides.into_iter().flat_map(Overrides::options).collect(),
+            written: BTreeSet::new(),
+        }
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
         // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "{line}");
+        let _ = writeln!(self.text, "{line}");
     }
 
-    fn option(&mut self, name: &str, value: impl Into<Value>) {
-        let value = value.into();
+    fn option(&mut self, name: &'static str, value: impl Into<Value>) {
+        let value = self.overrides.get(name).cloned().unwrap_or_else(|| value.into());
+        self.written.insert(name);
         self.line(format_args!("{name} = {value}"));
+    }
+
+    /// Those of options that aren't written for everything.
+    fn other_overrides(&mut self) {
+        let written = &self.written;
+        let others = self.overrides.iter().filter(|(name, _)| !written.contains(*name));
+        let others: Vec<(&'static str, Value)> =
+            others.map(|(name, value)| (*name, value.clone())).collect();
+        others.into_iter().for_each(|(name, value)| self.option(name, value));
+    }
+
+    /// Lua, at the end of a section.
+    fn raw(&mut self, settings: &Settings) {
+        if let Some(lua) = settings.prosody_overrides_raw.as_ref().map(RawLua::as_ref) {
+            self.line(format_args!("-- An admin's own:\n{lua}"));
+        }
     }
 
     fn host(&mut self, name: &str) {
@@ -282,14 +315,6 @@ impl Text {
         // Both versions take a negative number for `never`.
         let expiry = days.map_or(-1, |days| i64::from(days) * SECONDS_A_DAY);
         self.option("http_file_share_expires_after", expiry);
-    }
-}
-
-fn tls_profile(profile: TlsProfile) -> &'static str {
-    match profile {
-        TlsProfile::Modern => "modern",
-        TlsProfile::Intermediate => "intermediate",
-        TlsProfile::Old => "old",
     }
 }
 

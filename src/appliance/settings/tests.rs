@@ -15,7 +15,8 @@ const FULL: &str = r#"{
     "federation_enabled": true, "federation_whitelist_enabled": true,
     "federation_friendly_servers": ["b.example", "a.example"],
     "c2s_unencrypted": true, "log_level": "trace",
-    "public_contacts": {"abuse": ["mailto:abuse@example.org"]}
+    "public_contacts": {"abuse": ["mailto:abuse@example.org"]},
+    "prosody_overrides": {"s2s_secure_auth": true}, "prosody_overrides_raw": "x = 1"
 }"#;
 
 fn place() -> Place {
@@ -54,6 +55,8 @@ fn what_is_not_a_document_is_refused() {
         (r#"{"domain":"a.org","federation_enabled":1}"#, "expected a boolean"),
         (r#"{"domain":"a.org","message_archive_retention":"P1Y6M"}"#, "is not `infinite`"),
         (r#"{"domain":"a.org","federation_friendly_servers":["a.b","A.b"]}"#, "twice"),
+        (r#"{"domain":"a.org","prosody_overrides":{"storage":"none"}}"#, "unknown field `storage`"),
+        (r#"{"domain":"a.org","prosody_overrides_raw":"\u0000"}"#, "control characters"),
         (r#"{"domain":"a.org","public_contacts":{"x":[]}}"#, "unknown variant `x`"),
         (r#"{"domain":"a.org","public_contacts":{"abuse":["a"]}}"#, "is not an address"),
     ] {
@@ -111,6 +114,43 @@ fn each_setting_has_its_effect() {
         assert!(text.contains(has), "{has}: {text}");
         assert!(!text.contains(has_not), "{has_not}: {text}");
     }
+}
+
+#[test]
+fn overrides_win_wherever_an_option_is_written() {
+    let json = r#"{"domain":"a.org","prosody_overrides":{"c2s_require_encryption":false,
+        "max_archive_query_results":7,"s2s_secure_auth":true,"upgrade_legacy_vcards":true}}"#;
+    let text = render(&parse(json), &place());
+    let lines = |start: &str| -> Vec<&str> {
+        text.lines().filter(|line| line.starts_with(start)).collect()
+    };
+    assert_eq!(lines("c2s_require_encryption"), ["c2s_require_encryption = false"; 2]);
+    assert_eq!(lines("max_archive_query"), ["max_archive_query_results = 7"; 3]);
+    assert_eq!(lines("s2s_secure_auth"), ["s2s_secure_auth = true"]);
+    // What nothing else says is said for everything, before the first host.
+    let (global, hosts) = text.split_once("VirtualHost").unwrap();
+    assert!(global.contains("upgrade_legacy_vcards = true") && !hosts.contains("upgrade_legacy"));
+}
+
+#[test]
+fn lua_is_at_the_end_of_each_section_of_members() {
+    let settings = parse(r#"{"domain":"a.org","prosody_overrides_raw":"x = 1\ny = 2"}"#);
+    let text = render(&settings, &place());
+    let sections: Vec<&str> = text.split("\n\n").collect();
+    let with: Vec<&&str> = sections.iter().filter(|it| it.contains("x = 1\ny = 2")).collect();
+    assert_eq!(with.len(), 3);
+    for (section, host) in with.iter().zip(["\"a.org\"", "\"groups.a.org\"", "\"upload.a.org\""]) {
+        assert!(section.contains(host) && section.trim_end().ends_with("y = 2"), "{section}");
+    }
+}
+
+#[test]
+fn a_digest_is_of_what_is_said() {
+    let digest = |json: &str| parse(json).digest();
+    let plain = digest(r#"{"domain":"a.org"}"#);
+    assert_eq!(plain, digest(r#"{"tls_profile":"modern","domain":"A.org"}"#));
+    assert_ne!(plain, digest(r#"{"domain":"a.org","tls_profile":"old"}"#));
+    assert_ne!(plain, digest(r#"{"domain":"a.org","prosody_overrides_raw":""}"#));
 }
 
 #[test]

@@ -70,10 +70,19 @@ pub struct Index {
 }
 
 impl Index {
-    /// Adds what the Packages file `text` of source number `source` lists.
-    pub fn add(&mut self, text: &str, source: usize) -> Result<(), Error> {
+    /// Adds what the Packages file `text` of source number `source` lists and `wanted`, told the
+    /// name, lets in.
+    pub fn add(
+        &mut self,
+        text: &str,
+        source: usize,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<(), Error> {
         for stanza in control::stanzas(text) {
             let package = parse(&stanza, source)?;
+            if !wanted(&package.name) {
+                continue;
+            }
             match self.packages.get(&package.name) {
                 Some(known) if known.version >= package.version => {}
                 _ => _ = self.packages.insert(package.name.clone(), package),
@@ -178,12 +187,17 @@ mod tests {
         )
     }
 
+    fn any(_: &str) -> bool {
+        true
+    }
+
     #[test]
     fn the_newest_version_wins_and_the_earlier_source_among_equals() {
         let mut index = Index::default();
-        index.add(&stanza("a", "1.0-1", ""), 0).unwrap();
-        index.add(&stanza("a", "1.0-2", ""), 1).unwrap();
-        index.add(&stanza("a", "1.0-2", ""), 2).unwrap();
+        index.add(&stanza("a", "1.0-1", ""), 0, any).unwrap();
+        index.add(&stanza("a", "1.0-2", ""), 1, any).unwrap();
+        index.add(&stanza("a", "1.0-2", ""), 2, any).unwrap();
+        index.add(&stanza("a", "1.0-3", ""), 3, |name| name != "a").unwrap();
         assert_eq!(index.get("a").unwrap().source, 1);
     }
 
@@ -196,7 +210,7 @@ mod tests {
             stanza("b", "1", "Provides: virtual\n"),
             stanza("z", "1", "Provides: virtual\nPriority: required\n"),
         ];
-        index.add(&text.join("\n"), 0).unwrap();
+        index.add(&text.join("\n"), 0, any).unwrap();
         let index = index.finish();
         let names = |relation: &str| -> Vec<String> {
             let groups = relation::parse(relation).unwrap();
@@ -211,6 +225,6 @@ mod tests {
     #[test]
     fn a_path_that_leaves_the_mirror_is_refused() {
         let bad = stanza("a", "1", "").replace("pool/", "../");
-        assert!(Index::default().add(&bad, 0).unwrap_err().to_string().contains("leaves"));
+        assert!(Index::default().add(&bad, 0, any).unwrap_err().to_string().contains("leaves"));
     }
 }

@@ -16,6 +16,8 @@ use crate::archive::release::Release;
 use crate::archive::store::Store;
 use crate::lock::Clock;
 use crate::plan::Plan;
+use crate::quantity::Name;
+use crate::recipe::Debian;
 
 /// Debian's own archive keys.
 const DEBIAN_KEYS: [&str; 6] = [
@@ -46,6 +48,8 @@ pub struct Source {
     pub components: Vec<String>,
     /// Whose signature counts.
     pub keyring: Keyring,
+    /// For Debian's own, the suite that it belongs to: `trixie` for `trixie-updates`.
+    pub part_of: Option<Name>,
 }
 
 /// A source's signed index, verified.
@@ -62,12 +66,11 @@ pub struct Signed {
 /// The sources of `plan`: a stable suite brings its updates and its security.
 pub fn sources(plan: &Plan, mirrors: &Mirrors) -> Result<Vec<Source>> {
     let debian = &plan.recipe().debian;
-    let suite = debian.suite.as_str();
     let keyring = match &debian.key {
         Some(key) => own_keyring(plan, key)?,
         None => keyring(&DEBIAN_KEYS).context("cannot read Debian's keys")?,
     };
-    let source = |archive: &str, suite: String, url: &Option<String>| {
+    let source = |archive: &str, part_of: &Name, pocket: &str, url: &Option<String>| {
         let url = url.clone().with_context(|| {
             format!(
                 "cannot find a mirror of Debian's {archive} archive: this host's apt sources name \
@@ -78,15 +81,19 @@ pub fn sources(plan: &Plan, mirrors: &Mirrors) -> Result<Vec<Source>> {
         Ok::<_, anyhow::Error>(Source {
             archive: archive.to_owned(),
             url,
-            suite,
+            suite: format!("{part_of}{pocket}"),
             components,
             keyring: keyring.clone(),
+            part_of: Some(part_of.clone()),
         })
     };
-    let mut sources = vec![source(DEBIAN, suite.to_owned(), &mirrors.debian)?];
-    if !ROLLING.contains(&suite) {
-        sources.push(source(DEBIAN, format!("{suite}-updates"), &mirrors.debian)?);
-        sources.push(source(SECURITY, format!("{suite}-security"), &mirrors.security)?);
+    let mut sources = Vec::new();
+    for suite in debian.suites() {
+        sources.push(source(DEBIAN, suite, "", &mirrors.debian)?);
+        if !ROLLING.contains(&suite.as_str()) {
+            sources.push(source(DEBIAN, suite, "-updates", &mirrors.debian)?);
+            sources.push(source(SECURITY, suite, "-security", &mirrors.security)?);
+        }
     }
     for repository in &plan.recipe().repositories {
         sources.push(Source {
@@ -95,6 +102,7 @@ pub fn sources(plan: &Plan, mirrors: &Mirrors) -> Result<Vec<Source>> {
             suite: repository.suite.clone(),
             components: repository.components.clone(),
             keyring: own_keyring(plan, &repository.key)?,
+            part_of: None,
         });
     }
     Ok(sources)
@@ -139,23 +147,28 @@ impl Source {
         }
     }
 
-    /// Fetches the Packages files that `release` names and adds them to `index` as source number
-    /// `number`.
+    /// Fetches the Packages files that `release` names and adds what `debian` takes of them to
+    /// `index`, as source number `number`.
     pub fn read_packages(
         &self,
         release: &Release,
-        architecture: &str,
+        debian: &Debian,
         fetcher: &Fetcher<'_>,
         store: &Store,
         index: &mut Index,
         number: usize,
     ) -> Result<()> {
+        let architecture = debian.architecture.debian();
+        let wanted = |package: &str| match &self.part_of {
+            Some(suite) => debian.suite_of(package) == suite,
+            None => true,
+        };
         for component in &self.components {
             let name = format!("{component}/binary-{architecture}/Packages of {}", self.suite);
             let packages = self
                 .packages(release, component, architecture, &name, fetcher, store)
                 .with_context(|| format!("cannot use {name}"))?;
-            index.add(&packages, number).with_context(|| format!("cannot use {name}"))?;
+            index.add(&packages, number, wanted).with_context(|| format!("cannot use {name}"))?;
         }
         Ok(())
     }

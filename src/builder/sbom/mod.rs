@@ -24,6 +24,7 @@ use crate::kernel::Boot;
 use crate::lock::Lock;
 use crate::plan::Plan;
 use crate::programs::Program;
+use crate::recipe::Debian;
 use crate::report::Report;
 use crate::tree::Tree;
 use contents::{Contents, Place};
@@ -46,7 +47,7 @@ pub fn document(
     report: &Report,
 ) -> Result<String> {
     let subject = Subject {
-        suite: plan.recipe().debian.suite.as_str(),
+        debian: &plan.recipe().debian,
         layers: plan.layers.iter().map(|layer| layer.name.as_str()).collect(),
         lock,
         tree: &assembled.tree,
@@ -58,7 +59,7 @@ pub fn document(
 
 /// What the document is about.
 struct Subject<'a> {
-    suite: &'a str,
+    debian: &'a Debian,
     layers: Vec<&'a str>,
     lock: &'a Lock,
     tree: &'a Tree,
@@ -99,7 +100,8 @@ impl Subject<'_> {
     fn packages(&self, contents: &Contents, licences: &mut Licences) -> Vec<Package> {
         let debian = self.lock.packages.iter().map(|package| {
             let licence = packages::licence(&package.name, self.tree, licences);
-            packages::debian(package, self.suite, licence)
+            let suite = self.debian.suite_of(&package.name);
+            packages::debian(package, suite.as_str(), licence)
         });
         let mut all = vec![packages::appliance(self.report), packages::uki(self.report)];
         all.extend(debian);

@@ -114,8 +114,9 @@ fn report() -> Report {
 fn document(tree: &Tree) -> Value {
     let (lock, boot, report) = (lock(), boot(), report());
     let layers = vec!["base", "idle"];
-    let subject =
-        Subject { suite: "trixie", layers, lock: &lock, tree, boot: &boot, report: &report };
+    let debian = "suite = \"trixie\"\narchitecture = \"amd64\"\n[from]\nsid = [\"linux\"]\n";
+    let debian = &crate::document::parse("recipe.toml", debian).unwrap();
+    let subject = Subject { debian, layers, lock: &lock, tree, boot: &boot, report: &report };
     serde_json::from_str(&subject.document().unwrap().to_text().unwrap()).unwrap()
 }
 
@@ -196,4 +197,17 @@ fn a_document_is_named_by_its_content() {
     assert_ne!(namespace(&tree()), namespace(&changed));
     let known = "https://spdx.org/spdxdocs/chat-1.0-";
     assert!(namespace(&tree()).as_str().unwrap().starts_with(known));
+}
+
+#[test]
+fn a_package_is_of_the_suite_that_it_is_taken_from() {
+    let document = document(&tree());
+    let locator = |name: &str| {
+        let mut packages = document["packages"].as_array().unwrap().iter();
+        let package = packages.find(|package| package["name"] == name).unwrap();
+        package["externalRefs"][0]["referenceLocator"].as_str().unwrap().to_owned()
+    };
+    for (name, suite) in [("linux", "sid"), ("libgcc", "trixie")] {
+        assert!(locator(name).ends_with(&format!("&distro={suite}")), "{}", locator(name));
+    }
 }

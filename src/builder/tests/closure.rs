@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -21,15 +21,15 @@ const ROOTS: [&[&str]; 7] = [
     &["prosody", "ca-certificates", "linux-image-cloud-amd64", "systemd-boot-efi", "e2fsprogs"],
 ];
 
+/// What `prose-pod-0.12` takes of trixie.
+const OF_TRIXIE: [&str; 2] = ["linux-*", "systemd-boot-efi"];
+
 const RECIPE: &str = r#"
 name = "closure"
 version = "1"
 title = "Closure"
 layers = ["only"]
 layers-from = ["."]
-[debian]
-suite = "trixie"
-architecture = "amd64"
 [image]
 esp = "48 MiB"
 slot = "64 MiB"
@@ -50,22 +50,38 @@ loader = "/l"
 #[test]
 fn closures_are_what_apt_would_install() {
     let folder = tempfile::tempdir().unwrap();
-    let apt = Apt::new(&folder.path().join("apt"));
+    let apt = Apt::new(&folder.path().join("apt"), &["trixie"]);
     for roots in ROOTS {
-        let ours = closure(folder.path(), roots);
-        let theirs = apt.would_install(roots);
-        let only_ours: Vec<_> = ours.difference(&theirs).collect();
-        let only_theirs: Vec<_> = theirs.difference(&ours).collect();
-        assert_eq!(ours, theirs, "{roots:?}: ours has {only_ours:?}, apt has {only_theirs:?}");
-        println!("{roots:?}: {} packages", ours.len());
+        compare(folder.path(), "suite = \"trixie\"", &apt, roots);
     }
 }
 
+#[test]
+fn closures_of_two_suites_are_what_apt_would_install() {
+    let folder = tempfile::tempdir().unwrap();
+    let apt = Apt::new(&folder.path().join("apt"), &["bookworm", "trixie"]);
+    let names = OF_TRIXIE.join(" ");
+    apt.prefer(&[("*", "trixie", -1), (&names, "bookworm", -1), (&names, "trixie", 500)]);
+    let suites = format!("suite = \"bookworm\"\nfrom = {{ trixie = {OF_TRIXIE:?} }}");
+    compare(folder.path(), &suites, &apt, ROOTS[ROOTS.len() - 1]);
+}
+
+/// `suites` is what a recipe says of them.
+fn compare(folder: &Path, suites: &str, apt: &Apt, roots: &[&str]) {
+    let ours = closure(folder, suites, roots);
+    let theirs = apt.would_install(roots);
+    let only_ours: Vec<_> = ours.difference(&theirs).collect();
+    let only_theirs: Vec<_> = theirs.difference(&ours).collect();
+    assert_eq!(ours, theirs, "{roots:?}: ours has {only_ours:?}, apt has {only_theirs:?}");
+    println!("{roots:?}: {} packages", ours.len());
+}
+
 /// `name version` of each package.
-fn closure(folder: &Path, roots: &[&str]) -> BTreeSet<String> {
+fn closure(folder: &Path, suites: &str, roots: &[&str]) -> BTreeSet<String> {
     let packages: String = roots.iter().map(|root| format!("{root} = []\n")).collect();
     fs::create_dir_all(folder.join("only")).unwrap();
-    fs::write(folder.join("closure.toml"), RECIPE).unwrap();
+    let recipe = format!("{RECIPE}[debian]\narchitecture = \"amd64\"\n{suites}\n");
+    fs::write(folder.join("closure.toml"), recipe).unwrap();
     fs::write(folder.join("only/layer.toml"), format!("[packages]\n{packages}{KERNEL}")).unwrap();
     let output = Command::new(STELE)
         .args(["lock", "--dry-run", "--json"])
@@ -83,20 +99,24 @@ fn closure(folder: &Path, roots: &[&str]) -> BTreeSet<String> {
 
 /// apt with folders of its own, in which nothing is installed.
 struct Apt {
-    config: std::path::PathBuf,
+    config: PathBuf,
+    preferences: PathBuf,
 }
 
 impl Apt {
-    fn new(folder: &Path) -> Apt {
+    fn new(folder: &Path, suites: &[&str]) -> Apt {
         for name in ["lists/partial", "cache/archives/partial", "parts"] {
             fs::create_dir_all(folder.join(name)).unwrap();
         }
         fs::write(folder.join("status"), "").unwrap();
         let (debian, security) = mirrors();
-        let sources = format!(
-            "deb [trusted=yes] {debian} trixie main\ndeb [trusted=yes] {debian} trixie-updates \
-             main\ndeb [trusted=yes] {security} trixie-security main\n"
-        );
+        let of = |suite: &&str| {
+            format!(
+                "deb [trusted=yes] {debian} {suite} main\ndeb [trusted=yes] {debian} \
+                 {suite}-updates main\ndeb [trusted=yes] {security} {suite}-security main\n"
+            )
+        };
+        let sources: String = suites.iter().map(of).collect();
         fs::write(folder.join("sources.list"), sources).unwrap();
         let at = folder.display();
         let config = folder.join("apt.conf");
@@ -104,14 +124,22 @@ impl Apt {
             "Dir::State \"{at}\"; Dir::State::lists \"{at}/lists\"; Dir::State::status \
              \"{at}/status\"; Dir::Cache \"{at}/cache\"; Dir::Etc::sourcelist \
              \"{at}/sources.list\"; Dir::Etc::sourceparts \"{at}/parts\"; \
-             Dir::Etc::preferencesparts \"{at}/parts\"; Dir::Etc::preferences \"{at}/none\"; \
+             Dir::Etc::preferencesparts \"{at}/parts\"; Dir::Etc::preferences \"{at}/preferences\"; \
              APT::Architecture \"amd64\"; APT::Architectures {{ \"amd64\"; }}; APT::Sandbox::User \
              \"root\"; Acquire::Languages \"none\";\n"
         );
         fs::write(&config, text).unwrap();
-        let apt = Apt { config };
+        let apt = Apt { config, preferences: folder.join("preferences") };
         succeeded(apt.get(&["update"]));
         apt
+    }
+
+    /// Packages, a suite with its updates and security, and the priority that they have there.
+    fn prefer(&self, pins: &[(&str, &str, i32)]) {
+        let pin = |(packages, suite, priority): &(&str, &str, i32)| {
+            format!("Package: {packages}\nPin: release n={suite}*\nPin-Priority: {priority}\n\n")
+        };
+        fs::write(&self.preferences, pins.iter().map(pin).collect::<String>()).unwrap();
     }
 
     fn get(&self, arguments: &[&str]) -> std::process::Output {

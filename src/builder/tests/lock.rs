@@ -178,3 +178,48 @@ fn a_lock_made_from_other_inputs_is_stale() {
     assert!(error.contains("was made from another recipe or other layers"), "{error}");
     assert!(error.contains("\nhint: stele lock "), "{error}");
 }
+
+#[test]
+fn packages_are_taken_from_another_suite_where_the_recipe_says_so() {
+    let older = Archive::new(vec![
+        Package { depends: "library", ..tool() },
+        Package::new("library", "1"),
+        Package::new("loader", "1"),
+    ]);
+    let newer = Archive {
+        suite: "experimental",
+        key: older.key.clone(),
+        ..Archive::new(vec![Package::new("library", "2"), Package::new("loader", "3")])
+    };
+    let mut files = older.files();
+    files.extend(newer.files());
+    let server = Server::honest(files);
+    let project = Project::new(&older.key);
+    let recipe = std::fs::read_to_string(project.path("test.toml")).unwrap();
+    let from = |names: &str| {
+        let from = format!("suite = \"sid\"\nfrom = {{ experimental = [{names}] }}\n");
+        project.write("test.toml", &recipe.replace("suite = \"sid\"\n", &from));
+    };
+    let layer = std::fs::read_to_string(project.path("layers/only/layer.toml")).unwrap();
+    let more = layer.replace("tool = [\"all\"]", "tool = [\"all\"], loader = []");
+    project.write("layers/only/layer.toml", &more);
+
+    // The newest isn't enough: it must be named.
+    from("\"load*\"");
+    let output = project.lock(&server);
+    assert!(output.status.success(), "{}", said(&output));
+    let lock = project.lock_text().unwrap();
+    for part in [
+        "suite = \"experimental\"",
+        "name = \"loader\"\nversion = \"3\"",
+        "name = \"library\"\nversion = \"1\"",
+    ] {
+        assert!(lock.contains(part), "{part}: {lock}");
+    }
+    // One that is named is never the usual suite's.
+    from("\"tool\"");
+    refused("absent", &project, &server, "cannot find package tool: no source has one");
+    from("\"loader\", \"leader\"");
+    let cause = "cannot take leader from experimental: no package of the closure is called so";
+    refused("idle", &project, &server, cause);
+}

@@ -57,6 +57,7 @@ pub fn lock(
     let closure = resolve::closure(&index, plan.roots.keys().map(String::as_str))?;
     let chosen: Vec<&Chosen<'_>> = closure.values().collect();
     refuse_idle_wants(plan, &chosen)?;
+    refuse_idle_suites(plan, &chosen)?;
     let lock = pin(plan, &sources, &signed, &chosen)?;
     if !dry_run {
         fetch_and_check(plan, &sources, &lock, &fetcher, store, progress)?;
@@ -125,10 +126,10 @@ fn read_index(
     progress: &Progress,
 ) -> Result<Index> {
     progress.step("reading package lists");
-    let architecture = plan.recipe().debian.architecture.debian();
+    let debian = &plan.recipe().debian;
     let mut index = Index::default();
     for (number, (source, signed)) in sources.iter().zip(signed).enumerate() {
-        source.read_packages(&signed.release, architecture, fetcher, store, &mut index, number)?;
+        source.read_packages(&signed.release, debian, fetcher, store, &mut index, number)?;
     }
     Ok(index.finish())
 }
@@ -143,6 +144,18 @@ fn refuse_idle_wants(plan: &Plan, closure: &[&Chosen<'_>]) -> Result<()> {
                 want.layer,
                 want.package
             );
+        }
+    }
+    Ok(())
+}
+
+/// The same of what a recipe takes from other suites.
+fn refuse_idle_suites(plan: &Plan, closure: &[&Chosen<'_>]) -> Result<()> {
+    for (suite, names) in &plan.recipe().debian.from {
+        for name in names {
+            if !closure.iter().any(|chosen| name.matches(&chosen.package.name)) {
+                bail!("cannot take {name} from {suite}: no package of the closure is called so");
+            }
         }
     }
     Ok(())

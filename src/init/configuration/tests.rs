@@ -42,25 +42,37 @@ fn install(domain: &str) -> Effect {
 fn the_way_from_settings_to_a_server_that_serves_by_them() {
     let mut configuration = after(&[]);
     for (event, effects, step) in [
-        (Event::Ready, vec![], "none yet"),
-        (submitted("a.example"), vec![Effect::Render(settings("a.example"))], "being checked"),
-        (text("a.example"), vec![], "waiting for the Server"),
-        (Event::Opened, vec![install("a.example"), Effect::Load], "being loaded"),
-        (Event::Loaded(Loaded::Wholly), vec![Effect::Keep(rendered("a.example"))], "applied"),
-        (submitted("a.example"), vec![], "applied"),
-        (Event::Ended, vec![], "applied"),
-        (Event::Ready, vec![], "applied"),
-        (submitted("b.example"), vec![Effect::Render(settings("b.example"))], "being checked"),
+        (Event::Ready, vec![], SettingsStep::None),
+        (
+            submitted("a.example"),
+            vec![Effect::Render(settings("a.example"))],
+            SettingsStep::Rendering,
+        ),
+        (text("a.example"), vec![], SettingsStep::Waiting),
+        (Event::Opened, vec![install("a.example"), Effect::Load], SettingsStep::Loading),
+        (
+            Event::Loaded(Loaded::Wholly),
+            vec![Effect::Keep(rendered("a.example"))],
+            SettingsStep::Applied,
+        ),
+        (submitted("a.example"), vec![], SettingsStep::Applied),
+        (Event::Ended, vec![], SettingsStep::Applied),
+        (Event::Ready, vec![], SettingsStep::Applied),
+        (
+            submitted("b.example"),
+            vec![Effect::Render(settings("b.example"))],
+            SettingsStep::Rendering,
+        ),
         // Another one before the first is there: only the last counts.
-        (submitted("c.example"), vec![], "being checked"),
-        (text("b.example"), vec![Effect::Render(settings("c.example"))], "being checked"),
-        (text("c.example"), vec![install("c.example"), Effect::Load], "being loaded"),
-        (Event::Loaded(Loaded::AfterRestart), vec![Effect::RestartServer], "being loaded"),
-        (Event::Ended, vec![], "being loaded"),
-        (Event::Ready, vec![Effect::Keep(rendered("c.example"))], "applied"),
+        (submitted("c.example"), vec![], SettingsStep::Rendering),
+        (text("b.example"), vec![Effect::Render(settings("c.example"))], SettingsStep::Rendering),
+        (text("c.example"), vec![install("c.example"), Effect::Load], SettingsStep::Loading),
+        (Event::Loaded(Loaded::AfterRestart), vec![Effect::RestartServer], SettingsStep::Loading),
+        (Event::Ended, vec![], SettingsStep::Loading),
+        (Event::Ready, vec![Effect::Keep(rendered("c.example"))], SettingsStep::Applied),
     ] {
         assert_eq!(configuration.on(event.clone()), effects, "{event:?}");
-        assert_eq!(configuration.step().to_string(), step, "{event:?}");
+        assert_eq!(configuration.step(), step, "{event:?}");
         assert_eq!(configuration.trouble(), None);
     }
 }
@@ -80,13 +92,10 @@ fn what_is_refused_leaves_the_last_good_one() {
     let mut configuration = also(&[submitted("b.example")]);
     assert_eq!(configuration.on(Event::Rendered(Err(why.clone()))), []);
     assert_eq!(configuration.trouble(), Some(why.as_str()));
-    assert_eq!(configuration.step().to_string(), "refused");
+    assert_eq!(configuration.step(), SettingsStep::Refused);
     // And it can be taken back.
     assert_eq!(configuration.on(submitted("a.example")), []);
-    assert_eq!(
-        (configuration.trouble(), configuration.step().to_string().as_str()),
-        (None, "applied")
-    );
+    assert_eq!((configuration.trouble(), configuration.step()), (None, SettingsStep::Applied));
 
     let trial = [submitted("b.example"), text("b.example")];
     let wait = Effect::WakeIn(FIRST_WAIT);

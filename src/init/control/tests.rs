@@ -1,16 +1,20 @@
 use super::*;
 use appliance::backup::Id;
-use appliance::control::{GateState, ServiceState, VERSION};
+use appliance::control::{GateState, ServiceState, SettingsState, SettingsStep, VERSION};
 
 const FRONT: [VerbName; 4] =
     [VerbName::State, VerbName::Logs, VerbName::Reboot, VerbName::PowerOff];
 
 struct Ring(Vec<String>);
 
-impl Logs for Ring {
+impl Papers for Ring {
     fn last(&self, name: &str, lines: usize) -> Option<Vec<String>> {
         let skipped = self.0.len().saturating_sub(lines);
         (name != "nobody").then(|| self.0.iter().skip(skipped).cloned().collect())
+    }
+
+    fn server_file(&self) -> Option<&str> {
+        self.0.first().map(String::as_str)
     }
 }
 
@@ -132,6 +136,64 @@ fn logs_fit_into_a_packet_the_newest_first() {
     let (reply, _) = answer(&Caller::Root, request, &machine(), &worst);
     let packet = reply.to_packet();
     assert!(packet.len() > LONGEST / 2 && packet.ends_with(br#""last"]}"#), "{}", packet.len());
+}
+
+#[test]
+fn settings_are_taken_where_there_is_a_gate_and_lua_where_it_is_allowed() {
+    let state = |may_hold_lua| SettingsState {
+        of: None,
+        step: SettingsStep::None,
+        why: None,
+        may_hold_lua,
+    };
+    let settings = |more: &str| {
+        let json = format!("{{\"domain\":\"a.example\"{more}}}");
+        Box::new(Settings::parse(json.as_bytes()).unwrap())
+    };
+    let (plain, lua) = (settings(""), settings(r#","prosody_overrides_raw":"x = 1""#));
+    let taken = |it: &Settings| (Reply::Accepted, Some(Effect::Settings(Box::new(it.clone()))));
+    let refused = |refusal| (Reply::Refused(refusal), None);
+    for (allowed, submitted, expected) in [
+        (None, &plain, refused(Refusal::NoGate)),
+        (Some(false), &plain, taken(&plain)),
+        (Some(false), &lua, refused(Refusal::Lua)),
+        (Some(true), &lua, taken(&lua)),
+    ] {
+        let machine = Machine { settings: allowed.map(state), ..machine() };
+        let asked = ask(&Caller::Root, Verb::Settings(submitted.clone()), &machine);
+        assert_eq!(asked, expected, "{allowed:?}");
+        let told = match allowed {
+            None => refused(Refusal::NoGate),
+            Some(allowed) => (Reply::SettingsState(state(allowed)), None),
+        };
+        assert_eq!(ask(&Caller::Root, Verb::SettingsState, &machine), told);
+    }
+}
+
+#[test]
+fn a_file_comes_in_parts_that_fit() {
+    let text: String = "\u{1}ü".repeat(10_000);
+    let ring = Ring(vec![text.clone()]);
+    let mut read = String::new();
+    while read.len() < text.len() {
+        let verb = Verb::ServerFile { from: read.len() as u32 };
+        let request = Ok(Request { version: VERSION, verb });
+        let (reply, _) = answer(&Caller::Root, request, &machine(), &ring);
+        assert!(reply.to_packet().len() > 9, "too long");
+        let Reply::ServerFile { text: part, length } = reply else { panic!("{reply:?}") };
+        assert_eq!(length as usize, text.len());
+        assert!(!part.is_empty());
+        read += &part;
+    }
+    assert_eq!(read, text);
+    for (papers, from, expected) in [
+        (Ring(vec![]), 0, Reply::Refused(Refusal::NoSettings)),
+        (Ring(vec!["ü".into()]), 9, Reply::ServerFile { text: String::new(), length: 2 }),
+        (Ring(vec!["ü".into()]), 1, Reply::ServerFile { text: String::new(), length: 2 }),
+    ] {
+        let request = Ok(Request { version: VERSION, verb: Verb::ServerFile { from } });
+        assert_eq!(answer(&Caller::Root, request, &machine(), &papers), (expected, None));
+    }
 }
 
 #[test]

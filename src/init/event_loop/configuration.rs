@@ -1,7 +1,7 @@
 //! The Server's configuration among services: what its events are here, and how its effects are
 //! carried out.
 
-use appliance::control::SettingsState;
+use appliance::control::{SettingsState, SettingsStep};
 use appliance::settings::Settings;
 
 use super::EventLoop;
@@ -27,14 +27,16 @@ pub struct Configured {
     /// The number of its last order.
     ordered: u32,
     wake_at: Option<Moment>,
+    /// Does the operator allow Lua in settings?
+    may_hold_lua: bool,
     /// What was said last.
-    told: (String, Option<String>),
+    told: Option<(SettingsStep, Option<String>)>,
 }
 
 impl Configured {
     /// Puts the bootstrap file in its place, for a Server of this group. Should there be no room for
     /// it, the Server starts with what lies there: the gate is shut all the same.
-    pub fn begin(group: u32) -> Configured {
+    pub fn begin(group: u32, may_hold_lua: bool) -> Configured {
         if let Err(failure) = server_file::begin(group) {
             error!("settings: {failure}");
         }
@@ -44,16 +46,18 @@ impl Configured {
             renderer: None,
             ordered: 0,
             wake_at: None,
-            told: (String::new(), None),
+            may_hold_lua,
+            told: None,
         }
     }
 
     /// The Server's data is another's now: whatever was wanted or worked is forgotten, and a Server
     /// that starts finds what it does at a boot. The gate is open.
-    pub fn begin_anew(&mut self, group: u32) {
+    pub fn begin_anew(&mut self, group: u32, may_hold_lua: bool) {
         // A child that still renders answers an order that isn't the last any more.
         let (renderer, ordered) = (self.renderer, self.ordered + 1);
-        *self = Configured { renderer, ordered, ..Configured::begin(group) };
+        let begun = Configured::begin(group, may_hold_lua);
+        *self = Configured { renderer, ordered, ..begun };
         self.configuration.on(Event::Opened);
     }
 
@@ -71,17 +75,23 @@ impl Configured {
     /// As the control socket tells it.
     pub fn state(&self) -> SettingsState {
         SettingsState {
-            step: self.configuration.step().to_string(),
+            of: self.configuration.wanted().map(Settings::digest),
+            step: self.configuration.step(),
             why: self.configuration.trouble().map(str::to_owned),
+            may_hold_lua: self.may_hold_lua,
         }
     }
 
+    /// What the Server runs with.
+    pub fn text(&self) -> Option<&str> {
+        self.configuration.good().map(|good| good.text.as_str())
+    }
+
     /// What it is like now, if that is news.
-    fn news(&mut self) -> Option<(String, Option<String>)> {
-        let SettingsState { step, why } = self.state();
-        let now = (step, why);
-        (now != self.told).then(|| {
-            self.told.clone_from(&now);
+    fn news(&mut self) -> Option<(SettingsStep, Option<String>)> {
+        let now = (self.configuration.step(), self.configuration.trouble().map(str::to_owned));
+        (self.told.as_ref() != Some(&now)).then(|| {
+            self.told = Some(now.clone());
             now
         })
     }
@@ -91,14 +101,21 @@ impl EventLoop {
     /// The last settings that worked are good until there are others: should those that come be
     /// wrong, or the Pod API not come at all, the Pod serves.
     pub(super) fn settle_as_before(&mut self) {
-        let kept = self.bootstrap.as_ref().and_then(|all| all.configured.kept.as_ref());
-        if let Some(settings) = kept.map(|kept| kept.settings.clone()) {
+        let Some(configured) = self.bootstrap.as_ref().map(|all| &all.configured) else { return };
+        let Some(settings) = configured.kept.as_ref().map(|kept| kept.settings.clone()) else {
+            return;
+        };
+        // What the operator allowed then, and doesn't any more, the Pod API leaves out.
+        if configured.may_hold_lua || settings.prosody_overrides_raw.is_none() {
             self.settle(settings);
         }
     }
 
     /// The Server shall be like this.
     pub(super) fn settle(&mut self, settings: Settings) {
+        if settings.prosody_overrides_raw.is_some() {
+            warning!("settings: they hold Lua of an admin's, which the operator allows");
+        }
         self.tell_configuration(Event::Submitted(settings));
     }
 

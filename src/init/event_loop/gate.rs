@@ -11,7 +11,7 @@ use super::configuration::Configured;
 use crate::ask::{self, About, Answer, Question};
 use crate::clock::{self, Moment};
 use crate::configuration;
-use crate::credentials::{Credentials, Environment};
+use crate::credentials::{self, Credentials, Environment};
 use crate::failure::{Failure, OrCannot as _};
 use crate::gate::{Effect, Event, Gate, Generation, Step};
 use crate::lifecycle::{self, State};
@@ -27,6 +27,8 @@ const PENDING: &str = "pending";
 const CURRENT: &str = "current";
 /// What the operator's variables for the Pod API are called there.
 const ENVIRONMENT: &str = "environment";
+/// What the operator's file of settings, of the newer place, is called there.
+const SETTINGS: &str = "prose.toml";
 /// The name of the child that asks the Server.
 const ASKER: &str = "ask";
 
@@ -62,6 +64,15 @@ impl Party {
     pub fn gid(&self) -> u32 {
         self.credentials.gid()
     }
+
+    /// What the operator wrote for it where it doesn't see it.
+    fn give_configuration(&self, environment: &Environment) -> Result<(), Failure> {
+        self.credentials.give_file(ENVIRONMENT, &environment.of_the_api()?)?;
+        match credentials::operators_settings() {
+            Some(settings) => self.credentials.give_file(SETTINGS, &settings),
+            None => self.credentials.give(SETTINGS, None),
+        }
+    }
 }
 
 impl Bootstrap {
@@ -79,12 +90,12 @@ impl Bootstrap {
         };
         let environment = Environment::read();
         let secret = environment.bootstrap()?;
-        api.credentials.give_file(ENVIRONMENT, &environment.of_the_api()?)?;
+        api.give_configuration(&environment)?;
         server.credentials.give(BOOTSTRAP, Some(&secret))?;
         api.credentials.give(BOOTSTRAP, Some(&secret))?;
         Ok(Some(Bootstrap {
             gate: Gate::new(secret),
-            configured: Configured::begin(server.gid()),
+            configured: Configured::begin(server.gid(), environment.allows_lua()),
             server,
             api,
             wake_at: None,
@@ -108,8 +119,9 @@ impl Bootstrap {
 
     /// The operator's files and the Server's data may be others now; the secret isn't.
     pub(super) fn begin_anew(&mut self) -> Result<(), Failure> {
-        self.api.credentials.give_file(ENVIRONMENT, &Environment::read().of_the_api()?)?;
-        self.configured.begin_anew(self.server.gid());
+        let environment = Environment::read();
+        self.api.give_configuration(&environment)?;
+        self.configured.begin_anew(self.server.gid(), environment.allows_lua());
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use appliance::control::{ClockState, Machine, Phase, Refusal, ServiceState};
 use super::EventLoop;
 use super::gate::Bootstrap;
 use crate::control::socket::Key;
-use crate::control::{self, Backups, Caller, Effect, Logs};
+use crate::control::{self, Backups, Caller, Effect, Papers};
 use crate::lifecycle::{Event, State};
 use crate::log::{notice, warning};
 use crate::output::Verdict;
@@ -89,11 +89,15 @@ impl EventLoop {
     }
 }
 
-impl Logs for EventLoop {
+impl Papers for EventLoop {
     fn last(&self, name: &str, lines: usize) -> Option<Vec<String>> {
         let worker = self.workers.iter().find(|worker| worker.name() == name);
         let journal = worker.map(Worker::journal).or_else(|| self.kernel_log.journal(name));
         journal.map(|journal| journal.last(lines))
+    }
+
+    fn server_file(&self) -> Option<&str> {
+        self.bootstrap.as_ref()?.configured.text()
     }
 }
 

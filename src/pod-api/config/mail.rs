@@ -149,7 +149,6 @@ fn name(key: &str, it: Option<String>) -> Result<Option<String>, String> {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use std::path::Path;
 
     fn load(file: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
         let folder = tempfile::tempdir().unwrap();
@@ -157,7 +156,7 @@ mod tests {
         std::fs::write(&path, file).unwrap();
         let variables =
             variables.iter().map(|(name, it)| (format!("PROSE_{name}"), it.to_string()));
-        Config::load(&path, variables).map_err(|error| error.to_string())
+        Config::load(&[&path], variables, None).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -165,7 +164,7 @@ mod tests {
         for file in ["", "[notify.email]\npod_address = \"a@b.example\"\nsmtp_host = \"\"\n"] {
             assert_eq!(load(file, &[]).unwrap().mail, None, "{file}");
         }
-        let none = Config::load(Path::new("/nonexistent"), std::iter::empty()).unwrap();
+        let none = Config::load(&[], std::iter::empty(), None).unwrap();
         assert_eq!((none.mail, none.company_name), (None, None));
     }
 

@@ -129,12 +129,11 @@ impl ChecksTable {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use std::path::Path;
 
     fn load(variables: &[(&str, &str)]) -> Result<Config, String> {
         let variables =
             variables.iter().map(|(name, it)| (format!("PROSE_{name}"), it.to_string()));
-        Config::load(Path::new("/nonexistent"), variables).map_err(|error| error.to_string())
+        Config::load(&[], variables, None).map_err(|error| error.to_string())
     }
 
     #[test]

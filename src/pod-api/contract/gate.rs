@@ -2,11 +2,12 @@
 //! the Server itself has refused the old secret and taken the new one.
 
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
+use appliance::control::{SettingsState, SettingsStep};
 use appliance::secret::Secret;
-use appliance::settings::Settings;
+use appliance::settings::{Certificate, Place, Prosody, Settings, render};
 use tokio::time::sleep;
 
 use super::server::FakeServer;
@@ -17,6 +18,7 @@ use crate::secret;
 pub struct FakeInit {
     state: Mutex<State>,
     server: Arc<FakeServer>,
+    me: Weak<FakeInit>,
 }
 
 #[derive(Default)]
@@ -27,15 +29,24 @@ pub struct State {
     pub is_busy: bool,
     /// So long after they were accepted, they are loaded.
     pub loads_after: Duration,
+    /// Settings that are submitted from now on are refused, a while later.
+    pub refuses: bool,
+    /// The Server is started anew for those that are loaded.
+    pub restarts: bool,
+    /// Does the operator allow Lua?
+    pub may_hold_lua: bool,
     /// What was submitted.
     pub settings: Vec<Settings>,
+    /// What became of the last of them.
+    step: Option<SettingsStep>,
 }
 
 impl FakeInit {
-    pub fn new(bootstrap: &str, server: Arc<FakeServer>) -> FakeInit {
+    pub fn new(bootstrap: &str, server: Arc<FakeServer>) -> Arc<FakeInit> {
         let bootstrap = Some(secret::of(bootstrap));
         let credentials = Credentials { bootstrap, ..Credentials::default() };
-        FakeInit { state: Mutex::new(State { credentials, ..State::default() }), server }
+        let state = Mutex::new(State { credentials, ..State::default() });
+        Arc::new_cyclic(|me| FakeInit { state, server, me: me.clone() })
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -97,13 +108,58 @@ impl Init for FakeInit {
             if mem::take(&mut state.is_busy) {
                 return Err(Error::Refused("the settings", "it is busy".into()));
             }
+            if settings.prosody_overrides_raw.is_some() && !state.may_hold_lua {
+                return Err(Error::Refused("the settings", "they hold Lua".into()));
+            }
             state.settings.push(settings.clone());
-            let (loads_after, server) = (state.loads_after, self.server.clone());
+            let number = state.settings.len();
+            state.step = Some(SettingsStep::Rendering);
+            let (loads_after, refuses) = (state.loads_after, mem::take(&mut state.refuses));
+            let domain = settings.domain.to_string();
+            let (restarts, me) = (mem::take(&mut state.restarts), self.me.clone());
             tokio::spawn(async move {
                 sleep(loads_after).await;
-                server.state().serves = true;
+                let Some(init) = me.upgrade() else { return };
+                if init.state().settings.len() != number {
+                    return;
+                }
+                if restarts {
+                    init.server.go_down();
+                    init.state().step = Some(SettingsStep::Loading);
+                    sleep(Duration::from_millis(100)).await;
+                    init.server.restart(&init.secret_of_a_new_server());
+                }
+                if !refuses {
+                    let mut server = init.server.state();
+                    server.serves = true;
+                    server.host = domain;
+                }
+                let step = if refuses { SettingsStep::Refused } else { SettingsStep::Applied };
+                init.state().step = Some(step);
             });
             Ok(())
+        })
+    }
+
+    fn settings_state(&self) -> Answer<'_, SettingsState> {
+        Box::pin(async move {
+            let state = self.state();
+            let step = state.step.unwrap_or(SettingsStep::None);
+            Ok(SettingsState {
+                of: state.settings.last().map(Settings::digest),
+                step,
+                why: (step == SettingsStep::Refused).then(|| "/tmp/x.lua:7: no".to_owned()),
+                may_hold_lua: state.may_hold_lua,
+            })
+        })
+    }
+
+    fn server_file(&self) -> Answer<'_, Option<String>> {
+        Box::pin(async move {
+            let state = self.state();
+            let place = Place::appliance(Prosody::V13_0, Certificate::self_signed());
+            let is_there = state.step == Some(SettingsStep::Applied);
+            Ok(state.settings.last().filter(|_| is_there).map(|it| render(it, &place)))
         })
     }
 }

@@ -105,7 +105,7 @@ async fn invitations_outlive_a_restart() {
     let accept = token_in_letter(&world, "bob@corp.example", "accept");
     let world = world.restart_with(&MAIL).await;
     world.in_step().await;
-    assert!(world.pod.invitation_was_sent());
+    assert!(world.pod.onboarding().at_least_one_invitation_sent);
     assert_eq!(world.ask_as(&alice, "GET", &path(&bob)).await.json(), bob);
     let details = world.ask("GET", &format!("/v1/invitation-tokens/{accept}/details")).await;
     assert_eq!(details.status, 200);
@@ -117,11 +117,11 @@ async fn without_a_mail_server_the_admin_is_given_the_links() {
     let answer = world.post_as(&alice, ALL, BOB).await;
     assert_eq!((answer.status, answer.error().as_str()), (500, "missing_config"));
     assert!(answer.body.contains("smtp_host"), "{}", answer.body);
-    assert!(!world.pod.invitation_was_sent());
+    assert!(!world.pod.onboarding().at_least_one_invitation_sent);
     let carol = invite(&world, &alice, CAROL).await;
     assert_eq!(carol["contact"], json!({ "channel": "link" }));
     assert_eq!(carol["pre_assigned_role"], "ADMIN");
-    assert!(world.pod.invitation_was_sent());
+    assert!(world.pod.onboarding().at_least_one_invitation_sent);
     let accept = token_of(carol["accept_url"].as_str().unwrap(), "accept");
     token_of(carol["reject_url"].as_str().unwrap(), "reject");
     let shown = world.ask_as(&alice, "GET", &path(&carol)).await;
@@ -148,7 +148,10 @@ async fn one_that_could_not_be_sent_is_taken_back() {
     let answer = world.post_as(&alice, ALL, BOB).await;
     assert_eq!((answer.status, answer.error().as_str()), (502, "internal_server_error"));
     assert!(answer.body.contains("could not be sent"), "{}", answer.body);
-    assert!(ids(&world, &alice).await.is_empty() && !world.pod.invitation_was_sent());
+    assert!(
+        ids(&world, &alice).await.is_empty()
+            && !world.pod.onboarding().at_least_one_invitation_sent
+    );
     world.outside.state().refuses_letters = false;
     let bob = invite(&world, &alice, BOB).await;
     // One that can't be sent again stays as it was.

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::join;
 
 use super::server::FakeServer;
-use super::{PASSWORD, World};
+use super::{PASSWORD, World, until};
 
 const ACCOUNTS: [(&str, &str); 4] = [
     ("alice", "prosody:admin"),
@@ -49,6 +49,70 @@ async fn an_admin_makes_admins() {
     assert_eq!(asked(&world.server, "set_role"), 1);
     // More than before: the token stays, and may more.
     assert_eq!(world.put_as(&bob, &role("carol"), "\"MEMBER\"").await.status, 200);
+}
+
+/// What only admins may ask for, and what any member may.
+const FOR_ADMINS: &str = "/v1/server/config/tls-profile";
+const FOR_MEMBERS: &str = "/v1/members";
+
+#[tokio::test]
+async fn c07_a_demoted_admins_token_is_void_and_they_are_told_where_admins_are() {
+    let (world, alice) = world().await;
+    let carol = world.token("carol").await;
+    let is_void = async |world: &World| {
+        let answer = world.ask_as(&carol, "GET", FOR_ADMINS).await;
+        assert_eq!((answer.status, answer.error().as_str()), (403, "forbidden"));
+        let answer = world.ask_as(&carol, "GET", FOR_MEMBERS).await;
+        assert_eq!((answer.status, answer.error().as_str()), (401, "unauthorized"));
+        let anybodys = world.ask_as(&carol, "GET", "/v1/server/config").await;
+        assert_eq!((anybodys.status, anybodys.json()), (200, json!({ "domain": "example.org" })));
+    };
+    assert_eq!(world.ask_as(&carol, "GET", FOR_ADMINS).await.status, 200);
+    let answer = world.put_as(&alice, &role("carol"), "\"MEMBER\"").await;
+    assert_eq!(answer.status, 200);
+    is_void(&world).await;
+    // An admin again: the old token stays void.
+    let answer = world.put_as(&alice, &role("carol"), "\"ADMIN\"").await;
+    assert_eq!(answer.status, 200);
+    is_void(&world).await;
+    let again = world.token("carol").await;
+    assert_eq!(world.ask_as(&again, "GET", FOR_ADMINS).await.status, 200);
+    let world = world.restart().await;
+    world.in_step().await;
+    is_void(&world).await;
+    // A member who is deleted has nothing that was ever good.
+    let answer = world.ask_as(&alice, "DELETE", &path("carol")).await;
+    assert_eq!(answer.status, 204);
+    for path in [FOR_ADMINS, FOR_MEMBERS] {
+        let answer = world.ask_as(&carol, "GET", path).await;
+        assert_eq!((answer.status, answer.error().as_str()), (401, "unauthorized"));
+    }
+}
+
+#[tokio::test]
+async fn c07_a_demotion_by_others_voids_tokens_too() {
+    let (world, alice) = world().await;
+    let (bob, carol) = (world.token("bob").await, world.token("carol").await);
+    world.server.set_role("carol", "prosody:member");
+    world.server.set_role("bob", "prosody:admin");
+    world.caught_up().await;
+    let void = async |world: &World, token: &str| {
+        let asked = async |path| world.ask_as(token, "GET", path).await.status;
+        (asked(FOR_ADMINS).await, asked(FOR_MEMBERS).await)
+    };
+    assert_eq!(void(&world, &carol).await, (403, 401));
+    assert_eq!(void(&world, &bob).await, (200, 200));
+    // While nobody looked; what they were is remembered.
+    world.server.go_down();
+    until("it is out of step", || !world.pod.is_linked()).await;
+    world.server.set_role("alice", "prosody:registered");
+    world.server.set_role("bob", "prosody:member");
+    world.server.restart(&world.init.secret_of_a_new_server());
+    let world = world.restart().await;
+    world.in_step().await;
+    for token in [&alice, &bob, &carol] {
+        assert_eq!(void(&world, token).await, (403, 401));
+    }
 }
 
 #[tokio::test]
@@ -126,7 +190,7 @@ async fn an_admin_is_always_left() {
     );
     let mut statuses = [by_alice.status, by_carol.status];
     statuses.sort_unstable();
-    assert_eq!(statuses, [200, 401]);
+    assert_eq!(statuses, [200, 403]);
 }
 
 #[tokio::test]

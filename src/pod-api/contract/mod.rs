@@ -1,6 +1,7 @@
 //! The contract, proved over a real socket against the real router: a Pod whose Server and init are
 //! fakes that keep their own promises strictly.
 
+mod checklist;
 mod client;
 pub mod gate;
 mod invitations;
@@ -8,10 +9,12 @@ mod invited;
 mod members;
 mod network;
 mod outside;
+mod overrides;
 mod pages;
 mod passwords;
 mod profiles;
 mod recovery;
+mod reload;
 pub mod server;
 mod settings;
 mod setup;
@@ -57,7 +60,7 @@ impl World {
     /// Nobody has an account yet. `listen` gives the kind of socket: unix.
     async fn start() -> World {
         let server = Arc::new(FakeServer::new("bootstrap-secret"));
-        let init = Arc::new(FakeInit::new("bootstrap-secret", server.clone()));
+        let init = FakeInit::new("bootstrap-secret", server.clone());
         let world = World::around(server, init, tempfile::tempdir().unwrap()).await;
         world.in_step().await;
         world
@@ -85,7 +88,7 @@ impl World {
     ) -> World {
         let environment = [("PROSE_SERVER__DOMAIN", "example.org")].iter().chain(environment);
         let environment = environment.map(|(name, it)| (name.to_string(), it.to_string()));
-        let config = Config::load(&folder.path().join("Prose.toml"), environment).unwrap();
+        let config = Config::load(&[&folder.path().join("Prose.toml")], environment, None).unwrap();
         let (store, kept) = Store::open(folder.path()).unwrap();
         let (as_server, as_init): (Arc<dyn Server>, Arc<dyn Init>) = (server.clone(), init.clone());
         let outside = Arc::new(FakeOutside::default());
@@ -96,7 +99,7 @@ impl World {
         let of_follow = pod.clone();
         let tasks = vec![
             tokio::spawn(serve(listener, router(pod.clone()), std::future::pending())),
-            tokio::spawn(async move { follow(&of_follow, as_server).await }),
+            tokio::spawn(async move { match follow(&of_follow, as_server).await {} }),
         ];
         World { server, init, outside, client: Client::at(&socket), pod, folder, tasks }
     }
@@ -104,7 +107,7 @@ impl World {
     /// As [`World::with`], with more variables in its environment.
     async fn with_environment(accounts: &[(&str, &str)], environment: &[(&str, &str)]) -> World {
         let server = Arc::new(FakeServer::new("bootstrap-secret"));
-        let init = Arc::new(FakeInit::new("bootstrap-secret", server.clone()));
+        let init = FakeInit::new("bootstrap-secret", server.clone());
         for (name, role) in accounts {
             server.create(name, PASSWORD, role);
         }

@@ -21,7 +21,7 @@ const ADMIN: &str = "admin.prose.example.org.";
 /// With an admin, alice, and a member, bob.
 async fn world(file: &str) -> World {
     let server = Arc::new(FakeServer::new("bootstrap-secret"));
-    let init = Arc::new(FakeInit::new("bootstrap-secret", server.clone()));
+    let init = FakeInit::new("bootstrap-secret", server.clone());
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("Prose.toml"), file).unwrap();
     let world = World::around(server, init, folder).await;
@@ -370,7 +370,7 @@ async fn two_hundred_streams_leave_nothing_behind() {
     for _ in 0..200 {
         streams.push(open(&world, &alice).await);
     }
-    // As many as there are places; the others wait for one.
+    // As many as one may have, and no more attempts than there are places for.
     until("they are served", || world.outside.state().waiting == MOST_ATTEMPTS).await;
     drop(streams);
     until("none is left", || world.outside.state().waiting == 0).await;
@@ -388,4 +388,99 @@ async fn a_silent_world_holds_json_up_for_less_than_30_s() {
     assert_eq!((answer.status, answer.json().as_array().unwrap().len()), (200, 6));
     assert!(before.elapsed().as_secs() < 25);
     assert_eq!(world.outside.state().waiting, 0);
+}
+
+#[tokio::test]
+async fn the_onboarding_remembers_that_dns_was_right_once() {
+    let world =
+        world("[api.network_checks]\nretry_interval = \"PT1S\"\ntimeout = \"PT1S\"\n").await;
+    let (alice, bob) = (world.token("alice").await, world.token("bob").await);
+    let steps = async |world: &World| world.ask_as(&bob, "GET", "/v1/onboarding-steps").await.body;
+    let shown = |dns: bool| {
+        format!("{{\"all_dns_checks_passed_once\":{dns},\"at_least_one_invitation_sent\":false}}")
+    };
+    assert_eq!(world.ask("GET", "/v1/onboarding-steps").await.error(), "unauthorized");
+    // One is wrong, and others are right: in a list as in events.
+    set_up(&world);
+    world.outside.state().zone.remove(SERVICE);
+    for path in ["/v1/network/checks", "/v1/network/checks/dns"] {
+        assert_eq!(world.ask_as(&alice, "GET", path).await.status, 200);
+        assert_eq!(
+            statuses(&events(&world, &alice, path).await, "SRV-c2s").last().unwrap(),
+            "INVALID"
+        );
+    }
+    // None is wrong, but none was of DNS.
+    world.outside.says(SERVICE, srv(5223, "other.example.org."));
+    for path in ["/v1/network/checks/ip", "/v1/network/checks/ports"] {
+        assert_eq!(world.ask_as(&alice, "GET", path).await.status, 200);
+        events(&world, &alice, path).await;
+    }
+    assert_eq!(steps(&world).await, shown(false));
+    // Not quite right isn't wrong; and what else fails is no matter.
+    world.outside.state().zone.remove(SERVICE);
+    world.outside.says(SERVICE, srv(5222, "other.example.org."));
+    world.outside.state().open.clear();
+    let answer = events(&world, &alice, "/v1/network/checks").await;
+    assert_eq!(statuses(&answer, "SRV-c2s").last().unwrap(), "PARTIALLY_VALID");
+    assert_eq!(steps(&world).await, shown(true));
+    // From now on, whatever comes.
+    world.outside.state().zone.clear();
+    assert_eq!(world.ask_as(&alice, "GET", "/v1/network/checks").await.status, 200);
+    assert_eq!(steps(&world).await, shown(true));
+    let world = world.restart().await;
+    world.in_step().await;
+    assert_eq!(steps(&world).await, shown(true));
+}
+
+#[tokio::test]
+async fn dns_that_is_right_already_is_seen_at_start() {
+    for (is_right, path) in [(true, None), (false, Some("/v1/network/checks/dns"))] {
+        let world = world("").await;
+        if is_right {
+            set_up(&world);
+        }
+        crate::onboarding::probe(&world.pod).await;
+        assert_eq!(world.pod.onboarding().all_dns_checks_passed_once, is_right);
+        if let Some(path) = path {
+            set_up(&world);
+            let alice = world.token("alice").await;
+            assert_eq!(world.ask_as(&alice, "GET", path).await.status, 200);
+            assert!(world.pod.onboarding().all_dns_checks_passed_once);
+        }
+    }
+}
+
+#[tokio::test]
+async fn streams_are_bounded_and_one_that_ends_makes_room() {
+    let world = world("").await;
+    let (alice, bob) = (world.token("alice").await, world.token("bob").await);
+    world.outside.state().is_silent = true;
+    let mut streams = vec![];
+    for _ in 0..8 {
+        let mut stream = open(&world, &alice).await;
+        let mut first = [0; 15];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200 OK");
+        streams.push(stream);
+    }
+    let more = events(&world, &alice, "/v1/network/checks").await;
+    assert_eq!((more.status, more.error().as_str()), (429, "too_many_requests"));
+    assert_eq!(more.header("retry-after"), Some("5"));
+    // Who wants no events, and who is another, needn't wait.
+    assert_eq!(world.ask_as(&alice, "GET", "/v1/members").await.status, 200);
+    assert_eq!(events(&world, &bob, "/v1/enrich-members?jids=").await.status, 200);
+    assert_eq!(events(&world, "odd", "/v1/network/checks").await.status, 401);
+    streams.pop();
+    // It is seen to have gone a moment later.
+    for _ in 0..1000 {
+        let mut again = open(&world, &alice).await;
+        let mut first = [0; 15];
+        again.read_exact(&mut first).await.unwrap();
+        if &first == b"HTTP/1.1 200 OK" {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("there is never room again");
 }

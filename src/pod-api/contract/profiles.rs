@@ -162,7 +162,7 @@ async fn the_profiles_of_many_are_read_in_parts() {
         );
         server.show(&name, "nickname", json!(format!("Number {number}")));
     }
-    let init = Arc::new(FakeInit::new("bootstrap-secret", server.clone()));
+    let init = FakeInit::new("bootstrap-secret", server.clone());
     let world = World::around(server, init, tempfile::tempdir().unwrap()).await;
     world.in_step().await;
     let nickname = |name: &str| {
@@ -271,7 +271,7 @@ async fn nicknames_that_an_older_version_kept_are_handed_over() {
     server.create("alice", PASSWORD, "prosody:admin");
     server.create("bob", PASSWORD, "prosody:member");
     server.show("bob", "nickname", json!("Robert"));
-    let init = Arc::new(FakeInit::new("bootstrap-secret", server.clone()));
+    let init = FakeInit::new("bootstrap-secret", server.clone());
     let world = World::around(server, init, folder).await;
     until("all are handed over", || world.pod.left_over().is_empty()).await;
     assert_eq!(world.server.shown("alice")["nickname"], "Ally");

@@ -29,6 +29,8 @@ pub struct State {
     pub is_down: bool,
     /// The host that members have; a bootstrap configuration has none.
     pub serves: bool,
+    /// Its name.
+    pub host: String,
     /// The next so many verbs but `version` fail after they were obeyed: the answer gets lost.
     pub loses: u32,
     /// The answer to the next verb of this name gets lost as well.
@@ -60,6 +62,7 @@ impl FakeServer {
             secret: secret.into(),
             is_down: false,
             serves: true,
+            host: HOST.into(),
             loses: 0,
             loses_to: None,
             is_mute: false,
@@ -208,7 +211,7 @@ impl State {
     fn record(&mut self, mut change: Value) {
         self.seq += 1;
         change["seq"] = self.seq.into();
-        change["host"] = HOST.into();
+        change["host"] = self.host.clone().into();
         self.changes.push(change);
         if self.changes.len() > MOST_CHANGES {
             self.changes.remove(0);
@@ -263,7 +266,7 @@ impl State {
         let names: Vec<&String> = with.as_object().unwrap().keys().collect();
         assert_eq!(names, known, "the module refuses other fields: {verb}");
         let text = |name: &str| with[name].as_str().unwrap_or("").to_owned();
-        if !with["host"].is_null() && (!self.serves || text("host") != HOST) {
+        if !with["host"].is_null() && (!self.serves || text("host") != self.host) {
             return Err(refused(404, "no_such_host"));
         }
         let name = text("localpart");

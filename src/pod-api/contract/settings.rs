@@ -1,11 +1,11 @@
 //! The Server's settings, one by one and in groups.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use appliance::settings::{Retention, Settings, TlsProfile};
 use serde_json::{Value, json};
 
-use super::World;
+use super::{World, until};
 
 const SETTINGS: [(&str, Value, &str); 10] = [
     ("message-archive-enabled", Value::Bool(true), "false"),
@@ -65,7 +65,7 @@ async fn each_setting_is_chosen_read_and_reset() {
 }
 
 #[tokio::test]
-async fn the_same_again_is_not_submitted() {
+async fn c18_the_same_again_is_not_submitted() {
     let (world, alice) = world().await;
     let retention = path("message-archive-retention");
     let (first, _) = submitted(&world);
@@ -110,7 +110,7 @@ async fn a_choice_outlives_restarts_and_wins() {
 }
 
 #[tokio::test]
-async fn a_group_is_reset_as_a_whole() {
+async fn c17_a_group_is_reset_as_a_whole() {
     let (world, alice) = world().await;
     let before = world.ask_as(&alice, "GET", "/v1/server/config").await.json();
     for (group, settings) in [
@@ -171,7 +171,7 @@ async fn what_is_wrong_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn settings_are_for_admins_whatever_the_body_is() {
+async fn c19_settings_are_for_admins_whatever_the_body_is() {
     let (world, _) = world().await;
     let bob = world.token("bob").await;
     let count = submitted(&world).0;
@@ -208,19 +208,58 @@ async fn what_init_refuses_is_not_kept() {
 }
 
 #[tokio::test]
-async fn settings_that_were_accepted_are_answered_before_they_are_loaded() {
+async fn a_change_is_answered_after_its_effect() {
     let (world, alice) = world().await;
-    world.init.state().loads_after = Duration::from_secs(3600);
+    world.init.state().loads_after = Duration::from_millis(300);
     let both = ["false", "true"].map(|value| {
         let (name, alice) = (path("file-upload-allowed"), alice.clone());
         let world = &world;
-        async move { world.put_as(&alice, &name, value).await.status }
+        async move {
+            let started = Instant::now();
+            let answer = world.put_as(&alice, &name, value).await;
+            (answer.status, started.elapsed())
+        }
     });
     let [first, second] = both;
-    assert_eq!(tokio::join!(first, second), (200, 200));
-    // In whichever order.
+    let (first, second, before) = tokio::join!(first, second, async {
+        until("it is being loaded", || submitted(&world).0 == 2).await;
+        world.ask_as(&alice, "GET", &path("file-upload-allowed")).await.json()
+    });
+    // `true` holds from the start: whichever comes first, one of them changes something.
+    assert_eq!((first.0, second.0, before), (200, 200, json!(true)));
+    let longest = first.1.max(second.1);
+    assert!(longest >= Duration::from_millis(300), "{longest:?}");
     let last = submitted(&world).1.file_upload_allowed;
     assert_eq!(world.pod.server_config().defaults.file_upload_allowed, last);
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_is_taken_back() {
+    let (world, alice) = world().await;
+    let (count, before) = submitted(&world);
+    world.init.state().refuses = true;
+    let failed = world.put_as(&alice, &path("federation-enabled"), "true").await;
+    assert_eq!((failed.status, failed.error().as_str()), (500, "internal_server_error"));
+    assert!(!failed.body.contains("lua"), "{failed:?}");
+    assert_eq!(submitted(&world), (count + 2, before));
+    let read =
+        async |world: &World| world.ask_as(&alice, "GET", &path("federation-enabled")).await.json();
+    assert_eq!(read(&world).await, json!(false));
+    let world = world.restart().await;
+    world.in_step().await;
+    assert_eq!(read(&world).await, json!(false));
+    assert_eq!(world.put_as(&alice, &path("federation-enabled"), "true").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_server_that_is_started_anew_for_it_is_waited_for() {
+    let (world, alice) = world().await;
+    world.init.state().restarts = true;
+    let answer = world.put_as(&alice, &path("federation-enabled"), "true").await;
+    assert_eq!((answer.status, answer.json()), (200, json!(true)));
+    // It is in step already.
+    let answer = world.ask_as(&alice, "GET", &path("federation-enabled")).await;
+    assert_eq!((answer.status, answer.json()), (200, json!(true)));
 }
 
 #[tokio::test]

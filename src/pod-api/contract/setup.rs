@@ -14,7 +14,7 @@ use super::{PASSWORD, World, until};
 const FIRST: &str = r#"{"username":"alice","password":"correct horse battery","nickname":"Alice"}"#;
 
 #[tokio::test]
-async fn versions_answer_whatever_the_server_does() {
+async fn c24_versions_answer_whatever_the_server_does() {
     let world = World::start().await;
     let block = |version: &str| {
         json!({
@@ -72,7 +72,7 @@ async fn the_settings_give_the_server_its_domain_a_while_later() {
     let server = Arc::new(FakeServer::new("bootstrap-secret"));
     // As it starts: with the internal host only.
     server.state().serves = false;
-    let init = Arc::new(FakeInit::new("bootstrap-secret", server.clone()));
+    let init = FakeInit::new("bootstrap-secret", server.clone());
     init.state().is_busy = true;
     init.state().loads_after = Duration::from_millis(700);
     let world = World::around(server, init, tempfile::tempdir().unwrap()).await;

@@ -103,7 +103,7 @@ async fn the_configuration_is_an_admins() {
     world.server.set_role("alice", "prosody:member");
     world.caught_up().await;
     assert_eq!(world.ask_as(&alice, "GET", "/v1/server/config").await.json(), domain);
-    assert_eq!(world.ask_as(&alice, "GET", "/v1/members").await.status, 200);
+    assert_eq!(world.ask_as(&alice, "GET", "/v1/members").await.status, 401);
 }
 
 #[tokio::test]

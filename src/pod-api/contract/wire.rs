@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use appliance::control::{Request, Verb};
+use appliance::control::{Request, SettingsStep, Verb};
 use appliance::settings::Settings;
 use axum::Router;
 use axum::body::Bytes;
@@ -196,7 +196,7 @@ async fn the_rotation_and_the_settings_cross_both_wires() {
 }
 
 #[tokio::test]
-async fn a_damaged_database_ends_it_but_does_not_keep_the_gate_shut() {
+async fn c30_a_damaged_database_ends_it_but_does_not_keep_the_gate_shut() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     std::fs::write(path("bootstrap"), "the bootstrap secret").unwrap();
@@ -235,6 +235,31 @@ async fn what_init_says_is_understood() {
         assert!(error.to_string().contains(said), "{error}");
         served.join().unwrap();
     }
+    let state = r#"{"settings_state":{"of":null,"step":"loading","why":null,"may_hold_lua":true}}"#;
+    for (number, (reply, expected)) in [
+        (r#"{"server_file":{"text":"x = 1","length":5}}"#, Ok(Some("x = 1".to_owned()))),
+        (r#"{"refused":"no_settings"}"#, Ok(None)),
+        (r#"{"server_file":{"text":"","length":5}}"#, Err("a part of it is missing")),
+        (state, Err("it answers another question")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = folder.path().join(format!("file-{number}"));
+        let served = serve_control(&path, 1, reply);
+        let file = Control::at(&path, folder.path()).server_file().await;
+        match (file, expected) {
+            (Ok(file), Ok(expected)) => assert_eq!(file, expected),
+            (Err(error), Err(said)) => assert!(error.to_string().contains(said), "{error}"),
+            (file, expected) => panic!("{file:?}, but expected {expected:?}"),
+        }
+        assert_eq!(served.join().unwrap(), [Verb::ServerFile { from: 0 }]);
+    }
+    let path = folder.path().join("state");
+    let served = serve_control(&path, 1, state);
+    let state = Control::at(&path, folder.path()).settings_state().await.unwrap();
+    assert_eq!((state.step, state.may_hold_lua), (SettingsStep::Loading, true));
+    assert_eq!(served.join().unwrap(), [Verb::SettingsState]);
     let absent = Control::at(&folder.path().join("absent"), folder.path());
     let error = absent.rotation_done().await.unwrap_err();
     assert!(matches!(error, init::Error::Unreachable(..)), "{error}");

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
-use appliance::control::{LONGEST, Reply, Request, VERSION, Verb};
+use appliance::control::{LONGEST, Refusal, Reply, Request, SettingsState, VERSION, Verb};
 use appliance::secret::Secret;
 use appliance::settings::Settings;
 use nix::errno::Errno;
@@ -38,6 +38,16 @@ impl Control {
     }
 
     fn say(&self, what: &'static str, verb: Verb) -> Answer<'static> {
+        let reply = self.ask(verb);
+        Box::pin(async move {
+            match reply.await? {
+                Reply::Accepted => Ok(()),
+                other => Err(unexpected(what, other)),
+            }
+        })
+    }
+
+    fn ask(&self, verb: Verb) -> Answer<'static, Reply> {
         let packet = Request { version: VERSION, verb }.to_packet();
         let path = self.socket.clone();
         Box::pin(async move {
@@ -45,11 +55,7 @@ impl Control {
             // PID 1 answers at once, but it is somebody else: nobody waits for it but this thread.
             let asked = spawn_blocking(move || ask(&path, &packet)).await;
             let reply = asked.map_err(|error| error.to_string()).and_then(|reply| reply);
-            match reply.map_err(|error| Error::Unreachable(cannot, error))? {
-                Reply::Accepted => Ok(()),
-                Reply::Refused(refusal) => Err(Error::Refused(what, format!("{refusal:?}"))),
-                _ => Err(Error::Refused(what, "it answers another question".into())),
-            }
+            reply.map_err(|error| Error::Unreachable(cannot, error))
         })
     }
 
@@ -93,6 +99,44 @@ impl Init for Control {
 
     fn settings<'a>(&'a self, settings: &'a Settings) -> Answer<'a> {
         self.say("the settings", Verb::Settings(Box::new(settings.clone())))
+    }
+
+    fn settings_state(&self) -> Answer<'_, SettingsState> {
+        Box::pin(async move {
+            match self.ask(Verb::SettingsState).await? {
+                Reply::SettingsState(state) => Ok(state),
+                other => Err(unexpected("to tell what became of the settings", other)),
+            }
+        })
+    }
+
+    fn server_file(&self) -> Answer<'_, Option<String>> {
+        const WHAT: &str = "to show the Server's configuration";
+        Box::pin(async move {
+            let mut whole = String::new();
+            loop {
+                let from = whole.len().try_into().unwrap_or(u32::MAX);
+                match self.ask(Verb::ServerFile { from }).await? {
+                    Reply::ServerFile { text, length } => {
+                        whole += &text;
+                        if whole.len() >= length as usize {
+                            return Ok(Some(whole));
+                        } else if text.is_empty() {
+                            return Err(Error::Refused(WHAT, "a part of it is missing".into()));
+                        }
+                    }
+                    Reply::Refused(Refusal::NoSettings) => return Ok(None),
+                    other => return Err(unexpected(WHAT, other)),
+                }
+            }
+        })
+    }
+}
+
+fn unexpected(what: &'static str, reply: Reply) -> Error {
+    match reply {
+        Reply::Refused(refusal) => Error::Refused(what, format!("{refusal:?}")),
+        _ => Error::Refused(what, "it answers another question".into()),
     }
 }
 

@@ -19,6 +19,7 @@ const ATTEMPT_WITHIN: Duration = Duration::from_secs(10);
 /// The most addresses that are connected to.
 const MOST_ADDRESSES: usize = 8;
 const HTTPS_PORT: u16 = 443;
+const DNS_EVENT: &str = "dns-record-check-result";
 
 /// What is checked together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,21 +189,37 @@ impl Check {
         findings.into_iter().map(|(_, finding)| finding).collect()
     }
 
+    /// Were there any of DNS, and did none of them fail?
+    pub fn has_dns_passed(findings: &[Finding]) -> bool {
+        let mut dns = findings.iter().filter(|it| it.event == DNS_EVENT).peekable();
+        dns.peek().is_some() && !dns.any(|it| it.data.status.is_failure())
+    }
+
     /// All of them until none fails any more, or for so long; `interval` is before the next attempt.
+    /// When none of DNS does, `dns_passed` comes.
     pub async fn all_until_good(
         checks: Vec<Check>,
         outside: &Arc<Outside>,
         interval: Duration,
         limit: Duration,
         events: Events,
+        dns_passed: impl Future<Output = ()>,
     ) {
-        let mut running = JoinSet::new();
+        let (mut dns, mut others) = (JoinSet::new(), JoinSet::new());
         for check in checks {
             let (outside, events) = (outside.clone(), events.clone());
+            let is_dns = matches!(check.test, Test::Records(_));
+            let running = if is_dns { &mut dns } else { &mut others };
             running.spawn(async move { check.until_good(&outside, interval, &events).await });
         }
+        let dns = async {
+            if !dns.is_empty() {
+                dns.join_all().await;
+                dns_passed.await;
+            }
+        };
         // What still runs then ends with its set.
-        let _ = timeout(limit, running.join_all()).await;
+        let _ = timeout(limit, async { tokio::join!(dns, others.join_all()) }).await;
     }
 
     async fn until_good(&self, outside: &Outside, interval: Duration, events: &Events) {
@@ -225,7 +242,7 @@ impl Check {
 
     fn finding(&self, status: Status) -> Finding {
         let event = match self.test {
-            Test::Records(_) => "dns-record-check-result",
+            Test::Records(_) => DNS_EVENT,
             Test::Port(_) => "port-reachability-check-result",
             Test::Address(..) => "ip-connectivity-check-result",
         };

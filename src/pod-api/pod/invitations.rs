@@ -34,22 +34,6 @@ impl Pod {
         self.with(|state| look(&state.invitations))
     }
 
-    /// Was ever somebody invited?
-    pub fn invitation_was_sent(&self) -> bool {
-        self.with(|state| state.invitation_was_sent)
-    }
-
-    /// Somebody was.
-    pub async fn note_invitation_sent(&self) {
-        if self.invitation_was_sent() {
-            return;
-        }
-        self.with(|state| state.invitation_was_sent = true);
-        if let Err(error) = self.store.keep_invitation_sent().await {
-            log::error(error);
-        }
-    }
-
     /// Invites somebody who isn't a member, nor invited.
     pub async fn invite(
         &self,

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use appliance::control::SettingsState;
 use appliance::settings::Settings;
 use serde_json::Value;
 
@@ -46,7 +47,7 @@ impl Stage {
     fn new(mut deaths: Vec<Death>) -> Arc<Stage> {
         deaths.reverse();
         let server = Arc::new(FakeServer::new(BOOTSTRAP));
-        let init = Arc::new(FakeInit::new(BOOTSTRAP, server.clone()));
+        let init = FakeInit::new(BOOTSTRAP, server.clone());
         let (deaths, effects, is_dead) = (Mutex::new(deaths), Mutex::new(0), Mutex::new(false));
         Arc::new(Stage { server, init, deaths, effects, is_dead })
     }
@@ -120,6 +121,14 @@ impl Init for Stage {
 
     fn settings<'a>(&'a self, settings: &'a Settings) -> InitAnswer<'a> {
         self.init.settings(settings)
+    }
+
+    fn settings_state(&self) -> InitAnswer<'_, SettingsState> {
+        self.init.settings_state()
+    }
+
+    fn server_file(&self) -> InitAnswer<'_, Option<String>> {
+        self.init.server_file()
     }
 }
 
@@ -223,10 +232,10 @@ async fn without_a_secret_that_is_taken_it_says_so() {
     let init = FakeInit::new(BOOTSTRAP, server.clone());
     let as_server: Arc<dyn Server> = server.clone();
     let mut rotation = Rotation::default();
-    let error = rotation.complete(&as_server, &init).await.unwrap_err();
+    let error = rotation.complete(&as_server, &*init).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot log in to the Server: it refuses each of our 1 secrets");
     init.state().credentials = Credentials::default();
-    let error = rotation.complete(&as_server, &init).await.unwrap_err();
+    let error = rotation.complete(&as_server, &*init).await.unwrap_err();
     assert!(error.to_string().ends_with("there is no secret to do it with"), "{error}");
 }
 
@@ -238,6 +247,6 @@ async fn a_pending_secret_is_used_again() {
     let pending = secret::random("").unwrap();
     init.state().credentials.pending = Some(pending.clone());
     let as_server: Arc<dyn Server> = server.clone();
-    Rotation::default().complete(&as_server, &init).await.unwrap();
+    Rotation::default().complete(&as_server, &*init).await.unwrap();
     assert_eq!(server.state().secret, pending.reveal());
 }

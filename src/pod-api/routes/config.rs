@@ -1,7 +1,7 @@
 //! The Server's configuration: all of it for an admin, the domain for anybody. Never 401: the login
 //! page asks. And its settings, one by one, for admins.
 //!
-//! A change is answered once `stele-init` has accepted it: the Server loads it right after.
+//! A change is answered once the Server serves by it.
 
 use std::slice;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use utoipa::openapi::{PathItem, RefOr};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
+use super::domain;
 use crate::auth::{Admin, Caller};
 use crate::body;
 use crate::config::ServerConfig;
@@ -31,7 +32,9 @@ const PATH: &str = "/v1/server/config";
 
 /// The configuration, each setting and each group of them.
 pub(super) fn routes() -> OpenApiRouter<Arc<Pod>> {
-    let all = OpenApiRouter::new().routes(routes!(read)).routes(routes!(choose_encryption));
+    let all = OpenApiRouter::new()
+        .routes(routes!(read, domain::is_settled, domain::choose))
+        .routes(routes!(choose_encryption));
     GROUPS.iter().fold(all, |all, group| {
         let together = routes!(reset_group).layer(Extension(group.settings));
         let all = all.routes(at(&format!("{PATH}/{}", group.name), together));
@@ -163,7 +166,7 @@ async fn choose_encryption(_: Admin) -> Problem {
 }
 
 /// By itself: it is finished even if whoever asked goes away.
-async fn change(pod: &Arc<Pod>, change: Change) -> Result<(), Problem> {
+pub(super) async fn change(pod: &Arc<Pod>, change: Change) -> Result<(), Problem> {
     let pod = pod.clone();
     let changed = tokio::spawn(async move { pod.change_settings(change).await }).await;
     changed.map_err(|_| Problem::internal())?

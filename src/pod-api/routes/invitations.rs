@@ -22,6 +22,7 @@ use crate::jid::Localpart;
 use crate::log;
 use crate::member::Role;
 use crate::moment;
+use crate::onboarding::Step;
 use crate::page::Query;
 use crate::pod::{Pod, now};
 use crate::problem::Problem;
@@ -262,7 +263,7 @@ async fn invite(
         pod.withdraw(invitation.id).await?;
         return Err(problem);
     }
-    pod.note_invitation_sent().await;
+    pod.complete(Step::InvitationSent).await;
     log::info(format_args!("{} invited {}", by.local.as_str(), invitation.local.as_str()));
     Ok(show(&pod, &invitation, Some(&links)))
 }
@@ -287,7 +288,7 @@ async fn rearm(pod: Arc<Pod>, id: Id) -> Result<Shown, Problem> {
         }
         return Err(problem);
     }
-    pod.note_invitation_sent().await;
+    pod.complete(Step::InvitationSent).await;
     Ok(show(&pod, &after, Some(&links)))
 }
 

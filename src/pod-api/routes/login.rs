@@ -12,10 +12,11 @@ use utoipa::ToSchema;
 
 use crate::jid::Jid;
 use crate::log;
+use crate::member::Role;
 use crate::pod::{self, Pod};
 use crate::problem::Problem;
 use crate::throttle::Who;
-use crate::token::{self, Digest, Token};
+use crate::token::{self, Digest, Standing, Token};
 
 /// The answer to a login. It is shown to nobody else, and not kept as it is.
 #[derive(Serialize, ToSchema)]
@@ -43,24 +44,26 @@ pub(super) async fn login(
     let jid = Jid::parse(&name).map_err(|_| Problem::unauthorized())?;
     let mut who = vec![Who::Name(jid.to_string())];
     who.extend(address(&headers).map(Who::Address));
-    check(&pod, &jid, password.as_ref(), who).await?;
+    let role = check(&pod, &jid, password.as_ref(), who).await?;
     let token = token::make().map_err(|error| {
         log::error(format_args!("cannot make a token: {error}"));
         Problem::internal()
     })?;
     let created = pod::now();
     let expires = created.saturating_add(pod.config.token_ttl.as_secs());
-    pod.log_in(Digest::of(&token), Token { jid: jid.to_string(), created, expires }).await?;
+    let standing = Standing::new(role);
+    let jid = jid.to_string();
+    pod.log_in(Digest::of(&token), Token { jid, created, expires, standing }).await?;
     Ok(Json(Login { token: token.reveal().to_owned() }))
 }
 
-/// Is it a member's, with this password?
+/// The role of the member whose it is, with this password.
 async fn check(
     pod: &Pod,
     jid: &Jid,
     password: Option<&Secret>,
     who: Vec<Who>,
-) -> Result<(), Problem> {
+) -> Result<Role, Problem> {
     // One after the other, so that as many at once don't get around the count of failures.
     let _login = pod.login.lock().await;
     let allowed = pod.throttle(|throttle| throttle.allows(&who, pod::now()));
@@ -71,9 +74,9 @@ async fn check(
         Some(it) => connection.check_password(jid.domain.as_ref(), &jid.local, it).await?,
         None => false,
     };
-    let is_member = pod.look(|accounts| accounts.member(&jid.local).is_some())?;
-    if is_right && is_member {
-        return Ok(());
+    let role = pod.look(|accounts| accounts.member(&jid.local).map(|(role, _)| role))?;
+    if let Some(role) = role.filter(|_| is_right) {
+        return Ok(role);
     }
     pod.throttle(|throttle| throttle.failed(who, pod::now()));
     Err(Problem::invalid_credentials())

@@ -178,10 +178,11 @@ async fn assign(pod: &Pod, by: &Admin, whom: &Localpart, role: Role) -> Result<(
     let assigned = connection.set_role(pod.domain().as_ref(), whom, role).await;
     if role < before {
         // Even if the answer got lost: it may have been done.
-        pod.log_out(whom).await;
+        pod.see_role(whom, Some(role)).await;
     }
     assigned?;
     pod.note(|accounts| accounts.assigned(whom, role));
+    pod.see_role(whom, Some(role)).await;
     log::info(format_args!("{} made {} {}", by.local.as_str(), whom.as_str(), role.to_server()));
     Ok(())
 }

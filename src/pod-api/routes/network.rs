@@ -15,6 +15,7 @@ use crate::duration::Span;
 use crate::network::Setup;
 use crate::network::checks::{Check, Finding, Group};
 use crate::network::records::Step;
+use crate::onboarding;
 use crate::page::Query;
 use crate::pod::Pod;
 use crate::problem::Problem;
@@ -116,7 +117,7 @@ pub(super) async fn ports(
 
 /// Once, as a list; or, where events are wanted, until all is well.
 async fn answer(
-    pod: &Pod,
+    pod: &Arc<Pod>,
     groups: &[Group],
     query: Option<String>,
     headers: &HeaderMap,
@@ -126,12 +127,18 @@ async fn answer(
     let checks = groups.iter().flat_map(|group| setup.checks(*group)).collect();
     let outside = pod.outside.clone();
     if !sse::is_wanted(headers) {
-        return Ok(Json(Check::all_once(checks, &outside).await).into_response());
+        let findings = Check::all_once(checks, &outside).await;
+        if Check::has_dns_passed(&findings) {
+            pod.complete(onboarding::Step::DnsChecksPassed).await;
+        }
+        return Ok(Json(findings).into_response());
     }
     let times = &pod.config.network_checks;
     let (interval, limit) = (interval.unwrap_or(times.retry_interval), times.timeout);
+    let pod = pod.clone();
     Ok(sse::answer(|events| async move {
-        Check::all_until_good(checks, &outside, interval, limit, events).await;
+        let passed = pod.complete(onboarding::Step::DnsChecksPassed);
+        Check::all_until_good(checks, &outside, interval, limit, events, passed).await;
     }))
 }
 

@@ -27,7 +27,7 @@ use crate::reset::Reset;
 use crate::secret;
 use crate::server;
 use crate::throttle::Who;
-use crate::token::{self, Digest};
+use crate::token::Digest;
 
 /// Who wants one: an admin, or anybody. Members who are logged in may not.
 pub(super) enum Asker {
@@ -39,7 +39,7 @@ impl FromRequestParts<Arc<Pod>> for Asker {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, pod: &Arc<Pod>) -> Result<Asker, Problem> {
-        if auth::header(parts).and_then(token::bearer).is_none() {
+        if auth::shown(&parts.headers).is_none() {
             return Ok(Asker::Anybody);
         }
         Admin::from_request_parts(parts, pod).await.map(Asker::Admin)

@@ -28,6 +28,13 @@ pub struct Versions {
     server: Version,
 }
 
+impl Versions {
+    /// Without a Pod nobody has seen a Server.
+    pub(super) fn without_server() -> Versions {
+        Versions { api: Version::of_api(), server: Version::new("unknown") }
+    }
+}
+
 impl Version {
     fn new(version: &str) -> Version {
         Version {
@@ -40,7 +47,7 @@ impl Version {
         }
     }
 
-    fn of_api() -> Version {
+    pub(super) fn of_api() -> Version {
         Version::new(env!("CARGO_PKG_VERSION"))
     }
 

@@ -10,9 +10,6 @@ use crate::member::Role;
 use crate::reset::Recovery;
 use crate::token::Digest;
 
-/// The key of the onboarding step.
-const SENT: &str = "at_least_one_invitation_sent";
-
 impl Store {
     /// Keeps a new one, in the place of `outdated` ones; returns its number.
     pub async fn keep_invitation(&self, it: Invitation, outdated: Vec<i64>) -> Result<i64, Error> {
@@ -72,19 +69,6 @@ impl Store {
         })
         .await
     }
-
-    /// Somebody was invited, for the first time.
-    pub async fn keep_invitation_sent(&self) -> Result<(), Error> {
-        self.write(|to| to.execute("INSERT OR IGNORE INTO onboarding VALUES (?)", [SENT]).map(drop))
-            .await
-    }
-}
-
-/// Was ever somebody invited?
-pub fn was_sent(from: &Connection) -> rusqlite::Result<bool> {
-    from.query_row("SELECT EXISTS (SELECT 1 FROM onboarding WHERE key = ?)", [SENT], |row| {
-        row.get(0)
-    })
 }
 
 /// All of them. What was written by another version and makes no sense here is left out.
@@ -150,8 +134,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_written_is_there_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
-        let (store, kept) = Store::open(folder.path()).unwrap();
-        assert!(!kept.invitation_was_sent);
+        let (store, _) = Store::open(folder.path()).unwrap();
         let letter = Contact::Email { email_address: "bob@corp.example".parse().unwrap() };
         let mut bob = invitation("bob", Role::Member, letter);
         let mut carol = invitation("carol", Role::Admin, Contact::Link);
@@ -162,10 +145,7 @@ mod tests {
         let other = Digests { accept: Digest([3; 32]), reject: Digest([4; 32]) };
         store.rearm_invitation(bob.id, other, 7).await.unwrap();
         (bob.digests, bob.expires) = (other, 7);
-        store.keep_invitation_sent().await.unwrap();
-        store.keep_invitation_sent().await.unwrap();
         let (_, kept) = Store::open(folder.path()).unwrap();
-        assert!(kept.invitation_was_sent);
         assert_eq!(kept.invitations, [bob.clone(), carol.clone()]);
         // An outdated one gives way, and its number isn't given again.
         let again = store.keep_invitation(bob.clone(), vec![bob.id]).await.unwrap();

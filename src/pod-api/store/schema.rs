@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::Error;
 
 /// Each brings the database from the version that is its place in this list to the next one.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "
     CREATE TABLE token (
         digest BLOB PRIMARY KEY CHECK (length(digest) = 32), -- SHA-256: the token itself is nowhere
@@ -63,6 +63,9 @@ const STEPS: [&str; 4] = [
     CREATE TABLE onboarding (
         key TEXT PRIMARY KEY -- there once it was done
     ) STRICT, WITHOUT ROWID;
+",
+    "
+    ALTER TABLE token ADD COLUMN standing INTEGER NOT NULL DEFAULT 0; -- member, admin, demoted
 ",
 ];
 

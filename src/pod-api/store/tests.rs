@@ -2,7 +2,7 @@ use super::*;
 use std::fs;
 
 fn token(jid: &str) -> Token {
-    Token { jid: jid.into(), created: 1, expires: 2 }
+    Token { jid: jid.into(), created: 1, expires: 2, standing: Standing::Member }
 }
 
 async fn fill(store: &Store) {
@@ -18,6 +18,13 @@ async fn fill(store: &Store) {
     store.forget_nickname("bob".into()).await.unwrap();
     let settings = [("tls_profile", Some("\"old\"".into())), ("federation_enabled", None)];
     store.keep_settings(settings.to_vec()).await.unwrap();
+    for domain in ["a.example", "b.example"] {
+        store.keep_domain(&domain.parse().unwrap()).await.unwrap();
+    }
+    store.keep_standings(vec![(Digest([2; 32]), Standing::Demoted)]).await.unwrap();
+    for key in ["b", "a", "b"] {
+        store.keep_step(key).await.unwrap();
+    }
     for bytes in [&b"old"[..], b"GIF89a"] {
         store.keep_icon(Bytes::from_static(bytes)).await.unwrap();
     }
@@ -36,11 +43,13 @@ async fn what_was_written_is_there_after_a_restart() {
     let name = "Acme'); DROP TABLE token; --".to_owned();
     let workspace = Workspace { name, accent_color: Some("#1972f5".into()) };
     let expected = Kept {
-        tokens: vec![(Digest([2; 32]), token("c@d"))],
+        tokens: vec![(Digest([2; 32]), Token { standing: Standing::Demoted, ..token("c@d") })],
         workspace: Some(workspace),
         nicknames: vec![("alice".into(), "Ally".into())],
         settings: vec![("tls_profile".into(), "\"old\"".into())],
         icon: Some(b"GIF89a".into()),
+        domain: Some("b.example".parse().unwrap()),
+        onboarding: vec!["a".into(), "b".into()],
         ..Kept::default()
     };
     assert_eq!(kept, expected);
@@ -49,7 +58,7 @@ async fn what_was_written_is_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_damaged_one_is_told_and_kept() {
+async fn c30_a_damaged_one_is_told_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE);
     let (store, _) = Store::open(folder.path()).unwrap();
@@ -91,7 +100,7 @@ fn what_cannot_be_used_is_told() {
     let connection = Connection::open(folder.path().join(FILE)).unwrap();
     connection.execute_batch("PRAGMA user_version = 7; CREATE TABLE later (a)").unwrap();
     let newer = Store::open(folder.path()).unwrap_err();
-    assert!(newer.to_string().contains("newer version (schema 7, known is 4)"), "{newer}");
+    assert!(newer.to_string().contains("newer version (schema 7, known is 5)"), "{newer}");
 }
 
 #[tokio::test]
@@ -113,11 +122,55 @@ async fn one_of_the_first_version_is_brought_up_to_date() {
     connection
         .execute_batch(
             "DROP TABLE setting; DROP TABLE icon; DROP TABLE invitation; DROP TABLE password_reset;
-             DROP TABLE recovery_address; DROP TABLE onboarding; PRAGMA user_version = 1",
+             DROP TABLE recovery_address; DROP TABLE onboarding;
+             ALTER TABLE token DROP COLUMN standing; PRAGMA user_version = 1",
         )
         .unwrap();
     drop(connection);
     let (store, kept) = Store::open(folder.path()).unwrap();
-    assert_eq!((kept.tokens.len(), kept.settings.len()), (1, 0));
+    assert_eq!(kept.tokens, [(Digest([2; 32]), token("c@d"))]);
+    assert_eq!(kept.settings, []);
     store.keep_settings(vec![("tls_profile", Some("\"old\"".into()))]).await.unwrap();
+}
+
+#[tokio::test]
+async fn others_that_read_or_write_are_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(folder.path()).unwrap();
+    let mode = |of: &Connection| -> String {
+        of.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap()
+    };
+    let reader = Connection::open(folder.path().join(FILE)).unwrap();
+    assert_eq!(mode(&reader), "wal");
+    let count = |of: &Connection| -> u32 {
+        of.query_row("SELECT count(*) FROM token", [], |row| row.get(0)).unwrap()
+    };
+    // A reader that goes on holding what it sees, as a backup does; and a writer for a while.
+    reader.execute_batch("BEGIN").unwrap();
+    assert_eq!(count(&reader), 0);
+    let writer = Connection::open(folder.path().join(FILE)).unwrap();
+    writer
+        .execute_batch("BEGIN IMMEDIATE; INSERT INTO token VALUES (zeroblob(32), 'a@b', 1, 2, 0)")
+        .unwrap();
+    let blocked = std::time::Instant::now();
+    let blocker = thread::spawn(move || {
+        thread::sleep(std::time::Duration::from_millis(300));
+        writer.execute_batch("COMMIT").unwrap();
+    });
+    let writes: Vec<_> = (1..=100)
+        .map(|number| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                store.keep_token(Digest([number; 32]), token("a@b"), vec![]).await
+            })
+        })
+        .collect();
+    for write in writes {
+        write.await.unwrap().unwrap();
+    }
+    assert!(blocked.elapsed() >= std::time::Duration::from_millis(300));
+    blocker.join().unwrap();
+    assert_eq!(count(&reader), 0, "it sees what it saw");
+    reader.execute_batch("COMMIT").unwrap();
+    assert_eq!(count(&reader), 101);
 }

@@ -139,6 +139,25 @@ fn clients_stay_when_the_pod_api_is_started_anew() {
 }
 
 #[test]
+fn the_older_server_serves_a_pod_alike() {
+    let vm = Machine::direct(&Image::older_pod("older-pod", &["test-certificate"])).start();
+    let certificate = shown_certificate(&vm, BOOT);
+    vm.pod_serves();
+    let version = vm.get("/api/pod/version").body["server"]["version"].clone();
+    assert!(version.as_str().is_some_and(|version| version.starts_with("0.12.")), "{version}");
+    let applied = vm.wait_for("stele-init: settings: applied", BOOT);
+    vm.make_admin();
+    let login = Login { jid: ADMIN, password: PASSWORD, certificate, body: None, peer: None };
+    let session = login.run(vm.xmpp());
+    assert!(session.message_returned, "{session:?}");
+    assert_eq!(session.tls_version.as_deref(), Some("TLSv1.3"), "{session:?}");
+    // What an admin chooses, the running Server does.
+    vm.admin_put("/api/v1/server/config/message-archive-retention", &json!("P1Y"));
+    vm.wait_for_next(&applied, "stele-init: settings: applied", BOOT);
+    assert!(vm.lines_with("service prosody: ended").is_empty());
+}
+
+#[test]
 fn the_front_shows_how_the_appliance_is() {
     let vm = Machine::direct(&Image::release()).start();
     vm.pod_serves();
@@ -199,11 +218,16 @@ fn settings_of_the_operators_are_served_by_and_wrong_ones_leave_the_last_good() 
     seed("7");
     let vm = Machine::direct(&image).on(&disk).start();
     let said = vm.wait_for(SAID, BOOT);
-    // The gate doesn't depend on it, and the Server goes on; only the API has nothing to say.
+    // The gate doesn't depend on it, and the Server goes on; the API says what is wrong, and little
+    // else.
     vm.wait_for("stele-init: gate: open", BOOT);
     served(&vm);
-    let answer = vm.get("/api/pod/version");
+    assert_eq!(vm.get("/api/pod/version").status, 200);
+    assert_eq!(vm.get("/api/health").status, 503);
+    let answer = vm.get("/api/v1/workspace");
+    let message = answer.body["message"].as_str().unwrap_or_default();
     assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(message.contains("Prose.toml: line 2: server.domain: "), "{answer:?}");
     vm.wait_for("prosody.cfg.lua is an operator's own; kept as", SOON);
     eprintln!("{}", said.text);
     vm.power_off(SOON);

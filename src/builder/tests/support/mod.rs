@@ -136,9 +136,11 @@ fn tarball(files: &[(&str, Tar<'_>)]) -> Vec<u8> {
     builder.into_inner().unwrap().finish().unwrap()
 }
 
-/// A suite called `sid`, and everything that a mirror would serve of it.
+/// A suite, and everything that a mirror would serve of it.
 pub struct Archive {
     pub key: Key,
+    /// Its code name; `sid`, unless said.
+    pub suite: &'static str,
     pub packages: Vec<Package>,
     /// Text of the Release file's `Date` field.
     pub date: String,
@@ -150,6 +152,7 @@ impl Archive {
     pub fn new(packages: Vec<Package>) -> Archive {
         Archive {
             key: testing::new_key("archive"),
+            suite: "sid",
             packages,
             date: "Fri, 20 Nov 2026 02:11:10 UTC".into(),
             more: String::new(),
@@ -176,8 +179,9 @@ impl Archive {
         gzip.write_all(index.as_bytes()).unwrap();
         let gzip = gzip.finish().unwrap();
         let release = self.sign(&self.release(&gzip));
-        files.insert("/dists/sid/main/binary-amd64/Packages.gz".into(), gzip);
-        files.insert("/dists/sid/InRelease".into(), release.into_bytes());
+        let dists = format!("/dists/{}", self.suite);
+        files.insert(format!("{dists}/main/binary-amd64/Packages.gz"), gzip);
+        files.insert(format!("{dists}/InRelease"), release.into_bytes());
         files
     }
 
@@ -187,8 +191,9 @@ impl Archive {
 
     fn release(&self, index: &[u8]) -> String {
         format!(
-            "Origin: Test\nSuite: unstable\nCodename: sid\nDate: {}\n{}SHA256:\n {} {} \
+            "Origin: Test\nCodename: {}\nDate: {}\n{}SHA256:\n {} {} \
              main/binary-amd64/Packages.gz\n",
+            self.suite,
             self.date,
             self.more,
             Digest::of(index),
