@@ -31,4 +31,4 @@ use appliance::settings::Prosody;
 /// The older of both.
 const OLDER: Prosody = Prosody::V0_12;
 /// What a demoted admin's token of before is good for.
-const AFTER_DEMOTION: (u16, &str) = (401, "unauthorized");
+const AFTER_DEMOTION: (u16, &str) = (403, "forbidden");
