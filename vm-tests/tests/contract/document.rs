@@ -25,9 +25,10 @@ timeout = \"PT2S\"
 retry_interval = \"PT1S\"
 ";
 
-/// What holds for one operation alone. None is left out yet; one that ends the run must be
-/// (`enabled = false`).
-const APART: [(&str, &str); 1] = [
+/// What holds for one operation alone.
+const APART: [(&str, &str); 2] = [
+    // Left out: all others would be answered 503 meanwhile.
+    ("POST /reload", "enabled = false"),
     // It never does anything, and says so.
     (
         "PUT /v1/server/config/file-storage-encryption-scheme",
