@@ -9,6 +9,7 @@
 //! Everything is on free ports of loopback and in folders of its own, and ends with the value.
 
 mod init;
+mod mail;
 mod program;
 
 use std::fs;
@@ -29,6 +30,7 @@ use crate::server::{Answer, Asked, BOOTSTRAP_SECRET, Client, Server, VERSIONS};
 use crate::session::Session;
 
 pub use init::Init;
+pub use mail::{Letter, MailServer};
 pub use program::Program;
 
 /// The domain of its members.

@@ -57,19 +57,12 @@ pub(super) struct Shown {
     accept_token_expires_at: String,
     /// It is too late; it may be sent again.
     is_expired: bool,
-    /// Only where no letter has them, and only at this moment.
-    #[serde(flatten)]
-    urls: Option<Urls>,
-}
-
-/// The links of an invitation that no letter has.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = InvitationLinks)]
-struct Urls {
-    /// Who opens it accepts.
-    accept_url: String,
-    /// Who opens it rejects.
-    reject_url: String,
+    /// Who opens it accepts. Only where no letter has it, and only at this moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accept_url: Option<String>,
+    /// Who opens it rejects; likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reject_url: Option<String>,
 }
 
 /// Which one: the number in the path.
@@ -224,7 +217,7 @@ pub(super) async fn resend(
 ) -> Result<Response, Problem> {
     let rearmed = tokio::spawn(rearm(pod, id)).await;
     let shown = rearmed.map_err(|_| Problem::internal())??;
-    Ok(match shown.urls {
+    Ok(match shown.accept_url {
         Some(_) => Json(shown).into_response(),
         None => StatusCode::NO_CONTENT.into_response(),
     })
@@ -337,9 +330,7 @@ fn show(pod: &Pod, invitation: &Invitation, links: Option<&Links>) -> Shown {
         contact: invitation.contact.clone(),
         accept_token_expires_at: moment::rfc3339(invitation.expires),
         is_expired: invitation.is_expired(now()),
-        urls: links.map(|links| Urls {
-            accept_url: sender.accept_url(&links.accept),
-            reject_url: sender.reject_url(&links.reject),
-        }),
+        accept_url: links.map(|links| sender.accept_url(&links.accept)),
+        reject_url: links.map(|links| sender.reject_url(&links.reject)),
     }
 }

@@ -29,6 +29,7 @@ pub(super) struct License {
 }
 
 #[derive(Serialize, ToSchema)]
+#[schema(as = LicensingStatus)]
 pub(super) struct Status {
     license: License,
     user_count: u32,

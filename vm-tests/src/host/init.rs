@@ -13,10 +13,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use appliance::control::{
-    GateState, LONGEST, Machine, Phase, Refusal, Reply, Request, ServiceState, Verb,
+    GateState, LONGEST, Machine, Phase, Refusal, Reply, Request, ServiceState, SettingsState,
+    SettingsStep, Verb,
 };
 use appliance::secret::Secret;
-use appliance::settings::{Settings, bootstrap};
+use appliance::settings::{Settings, bootstrap, render};
 use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, bind, listen, recv,
@@ -26,6 +27,8 @@ use nix::sys::time::TimeVal;
 
 use crate::server::Server;
 
+/// The most bytes of the Server's configuration in a packet: in JSON each may take six.
+const PART: usize = LONGEST / 8;
 /// How long a caller may think, in seconds.
 const SILENT_FOR: i64 = 2;
 
@@ -55,6 +58,10 @@ struct State {
     current: Option<Secret>,
     /// What was submitted, in order.
     settings: Vec<Settings>,
+    /// What became of the last of them.
+    settled: SettingsState,
+    /// What the Server runs with.
+    file: Option<String>,
 }
 
 /// What is done after it was accepted.
@@ -78,6 +85,13 @@ impl Init {
             pending: None,
             current: None,
             settings: vec![],
+            settled: SettingsState {
+                of: None,
+                step: SettingsStep::None,
+                why: None,
+                may_hold_lua: false,
+            },
+            file: None,
         };
         state.leave_secrets().context("cannot leave secrets")?;
         let state = Arc::new(Mutex::new(state));
@@ -162,6 +176,27 @@ impl State {
         }
     }
 
+    /// A part of the Server's configuration.
+    fn part(&self, from: usize) -> Reply {
+        let Some(text) = &self.file else { return Reply::Refused(Refusal::NoSettings) };
+        let rest = text.get(from..).unwrap_or_default();
+        let end = (0..=PART.min(rest.len())).rev().find(|end| rest.is_char_boundary(*end));
+        let text_part = rest[..end.unwrap_or_default()].to_owned();
+        Reply::ServerFile { text: text_part, length: text.len() as u32 }
+    }
+
+    /// The last settings have come so far, if these are still the last.
+    fn settle(&mut self, settings: &Settings, outcome: Result<String, String>) {
+        if self.settled.of != Some(settings.digest()) {
+            return;
+        }
+        (self.settled.step, self.settled.why) = match &outcome {
+            Ok(_) => (SettingsStep::Applied, None),
+            Err(why) => (SettingsStep::Refused, Some(why.clone())),
+        };
+        self.file = outcome.ok().or(self.file.take());
+    }
+
     /// What a caller gets, and what is to be done then.
     fn answer(&mut self, packet: &[u8]) -> io::Result<(Reply, Option<Work>)> {
         let verb = match Request::from_packet(packet) {
@@ -176,7 +211,14 @@ impl State {
                 (Reply::Accepted, None)
             }
             Verb::RotationDone => (Reply::Accepted, Some(Work::Prove)),
+            Verb::SettingsState => (Reply::SettingsState(self.settled.clone()), None),
+            Verb::ServerFile { from } => (self.part(from as usize), None),
+            Verb::Settings(settings) if settings.prosody_overrides_raw.is_some() => {
+                (Reply::Refused(Refusal::Lua), None)
+            }
             Verb::Settings(settings) => {
+                self.settled.of = Some(settings.digest());
+                self.settled.step = SettingsStep::Rendering;
                 self.settings.push((*settings).clone());
                 (Reply::Accepted, Some(Work::Configure(settings)))
             }
@@ -221,7 +263,8 @@ fn work(todo: &Receiver<Work>, state: &Mutex<State>, server: &Mutex<Server>) {
         let done = match work {
             Work::Prove => prove(state, server),
             Work::Configure(settings) => {
-                configure(&settings, &mut lock(server));
+                let outcome = configure(&settings, &mut lock(server));
+                lock(state).settle(&settings, outcome);
                 Ok(())
             }
         };
@@ -250,15 +293,16 @@ fn prove(state: &Mutex<State>, server: &Mutex<Server>) -> Result<()> {
     state.leave_secrets().context("cannot leave secrets")
 }
 
-/// What the Server can't take over while it runs, it gets by a restart.
-fn configure(settings: &Settings, server: &mut Server) {
+/// What the Server can't take over while it runs, it gets by a restart. Returns its configuration.
+fn configure(settings: &Settings, server: &mut Server) -> Result<String, String> {
     let answer = server.apply(settings);
     if answer.body["restart"] == true {
         let secret = server.secret.clone();
         server.restart(&secret);
     } else if answer.status != 200 {
-        eprintln!("the Server refuses its configuration: {answer:?}");
+        return Err(format!("the Server refuses its configuration: {answer:?}"));
     }
+    Ok(render(settings, &server.place))
 }
 
 /// What the Server begins with while the gate is shut.

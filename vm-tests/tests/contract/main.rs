@@ -8,6 +8,7 @@
 //! | 2 to 5, 24 | `start.rs` |
 //! | 1, 6, 8, 20 | `sign_in.rs` |
 //! | 7, 10 to 15 | `members.rs` |
+//! | 9, 25 to 27 | `invitations.rs` |
 //! | 16 | `workspace.rs` |
 //! | 17, 18 | `config.rs` |
 //! | 21 to 23 | `network.rs`; with a world that answers, `src/pod-api/contract/network.rs` |
@@ -16,6 +17,7 @@
 mod config;
 
 mod document;
+mod invitations;
 mod load;
 mod members;
 mod network;
@@ -29,4 +31,4 @@ use appliance::settings::Prosody;
 /// The older of both.
 const OLDER: Prosody = Prosody::V0_12;
 /// What a demoted admin's token of before is good for.
-const AFTER_DEMOTION: (u16, &str) = (401, "unauthorized");
+const AFTER_DEMOTION: (u16, &str) = (403, "forbidden");
