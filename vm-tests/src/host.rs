@@ -15,7 +15,7 @@ mod program;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -90,9 +90,14 @@ pub fn each(test: impl Fn(Pod)) {
 
 /// The same, with more in the operator's configuration.
 pub fn each_with(more: &str, test: impl Fn(Pod)) {
+    each_of(&format!("{CONFIGURATION}{more}"), test);
+}
+
+/// The same, with this for the operator's configuration.
+pub fn each_of(configuration: &str, test: impl Fn(Pod)) {
     for version in VERSIONS {
         eprintln!("--- {version:?}");
-        test(Pod::start(version, more));
+        test(Pod::configured(version, configuration));
     }
 }
 
@@ -100,7 +105,13 @@ impl Pod {
     /// Starts one; it answers. Nobody has an account yet. `more` is of the operator's configuration.
     #[track_caller]
     pub fn start(version: Prosody, more: &str) -> Pod {
-        let pod = start(version, more).unwrap_or_else(|error| panic!("{error:#}"));
+        Pod::configured(version, &format!("{CONFIGURATION}{more}"))
+    }
+
+    /// The same, with this for the operator's configuration.
+    #[track_caller]
+    pub fn configured(version: Prosody, configuration: &str) -> Pod {
+        let pod = start(version, configuration).unwrap_or_else(|error| panic!("{error:#}"));
         pod.wait_until_healthy();
         pod
     }
@@ -144,6 +155,13 @@ impl Pod {
     /// Where the API's own things are.
     pub fn data(&self) -> PathBuf {
         backup::volume(&self.services.data, API_DATA)
+    }
+
+    /// The operator writes more into the configuration than there was to begin with.
+    #[track_caller]
+    pub fn operator_writes(&self, more: &str) {
+        let written = fs::write(config(&self.services.data), format!("{CONFIGURATION}{more}"));
+        written.expect("it is written");
     }
 
     // Requests: paths are the API's, without `/api`; an empty token is none
@@ -310,14 +328,14 @@ fn certificates(server: &Server) -> PathBuf {
     PathBuf::from(&server.place.certificates)
 }
 
-fn start(version: Prosody, more: &str) -> Result<Pod> {
+fn start(version: Prosody, configuration: &str) -> Result<Pod> {
     let server = Server::start(version);
     certify(&server)?;
     let machine = server.folder().to_owned();
     backup::make_volumes(&machine)?;
     let volume = |path| backup::volume(&machine, path);
-    let config = volume("/etc/prose-pod-api").join("Prose.toml");
-    fs::write(&config, format!("{CONFIGURATION}{more}")).context("cannot write Prose.toml")?;
+    let config = config(&machine);
+    fs::write(&config, configuration).context("cannot write Prose.toml")?;
     let own = machine.join("pod-api");
     let credentials = own.join("credentials");
     fs::create_dir_all(&credentials).context("cannot make a folder for secrets")?;
@@ -347,6 +365,11 @@ fn start(version: Prosody, more: &str) -> Result<Pod> {
     let address = front.told("listens at ", WITHIN)?;
     let address = address.parse().context("the front listens at no address")?;
     Ok(Pod { front, init, address, services, sockets })
+}
+
+/// Where the operator's configuration is.
+fn config(machine: &Path) -> PathBuf {
+    backup::volume(machine, "/etc/prose-pod-api").join("Prose.toml")
 }
 
 /// Gives it a certificate for its domain, where it looks for one.

@@ -133,6 +133,11 @@ impl Init {
         lock(&self.state).settings.len()
     }
 
+    /// The operator allows Lua.
+    pub fn allow_lua(&self) {
+        lock(&self.state).settled.may_hold_lua = true;
+    }
+
     /// What a Server that starts now takes: a function of the gate.
     pub fn secret_of_a_new_server(&self) -> String {
         lock(&self.state).secret().to_owned()
@@ -170,7 +175,8 @@ impl State {
 
     /// What was submitted is given up, with all that it was about.
     pub fn forget_settings(&mut self) {
-        (self.settled, self.file) = (UNSETTLED, None);
+        let may_hold_lua = self.settled.may_hold_lua;
+        (self.settled, self.file) = (SettingsState { may_hold_lua, ..UNSETTLED }, None);
     }
 
     fn leave_secrets(&self) -> io::Result<()> {
@@ -245,7 +251,9 @@ impl State {
             Verb::RotationDone => (Reply::Accepted, Some(Work::Prove)),
             Verb::SettingsState => (Reply::SettingsState(self.settled.clone()), None),
             Verb::ServerFile { from } => (self.part(from as usize), None),
-            Verb::Settings(settings) if settings.prosody_overrides_raw.is_some() => {
+            Verb::Settings(settings)
+                if settings.prosody_overrides_raw.is_some() && !self.settled.may_hold_lua =>
+            {
                 (Reply::Refused(Refusal::Lua), None)
             }
             Verb::Settings(settings) => {

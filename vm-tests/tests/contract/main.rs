@@ -23,6 +23,7 @@ mod load;
 mod members;
 mod network;
 mod robust;
+mod setup;
 mod sign_in;
 mod start;
 mod workspace;
