@@ -191,6 +191,14 @@ async fn what_is_read_anew_holds_and_what_is_known_stays() {
     program.desk.reload();
     let answer = program.ask_as(&alice, "GET", "/v1/server/config", "").await;
     assert_eq!((answer.status, &answer.json()["tls_profile"]), (200, &json!("intermediate")));
+
+    // Members of one domain are nobody at another.
+    fs::write(&program.file, RIGHT.replace("example.org", "other.example")).unwrap();
+    assert_eq!(program.ask_as(&alice, "POST", "/reload", "").await.status, 202);
+    let config = async || program.ask("GET", "/v1/server/config").await.json();
+    while config().await != json!({ "domain": "other.example" }) {}
+    program.answers("/health", 200).await;
+    assert_eq!(program.ask_as(&alice, "GET", "/v1/members", "").await.status, 401);
 }
 
 #[tokio::test]

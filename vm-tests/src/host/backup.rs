@@ -103,12 +103,12 @@ pub fn grant(wish: Wish, state: &Mutex<State>, services: &Services) -> Result<()
     };
     let granted = match wish {
         Wish::Erase | Wish::Restore { .. } if outcome.is_ok() => exchange(state, services),
-        Wish::Prepare { id, .. } => {
-            lock(state).backups.end(outcome, Some(id));
-            Ok(())
-        }
-        _ => {
-            lock(state).backups.end(outcome, None);
+        wish => {
+            let prepared = match wish {
+                Wish::Prepare { id, .. } => Some(id),
+                _ => None,
+            };
+            lock(state).backups.end(outcome, prepared);
             Ok(())
         }
     };

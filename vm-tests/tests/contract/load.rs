@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
+use serde_json::json;
 use vm_tests::host::{ADMIN, PASSWORD, Pod, each, jid, wait_for};
 use vm_tests::process::resident_kib;
 
@@ -39,41 +40,60 @@ fn fifty_log_in_at_once() {
     });
 }
 
+/// The most streams of one member; four of them have the most that there may be.
+const OF_ONE: usize = 8;
+
 /// What a process holds: descriptors, threads, and its resident set in KiB.
 fn held(pid: u32) -> (usize, usize, u64) {
     let count = |folder: &str| fs::read_dir(format!("/proc/{pid}/{folder}")).unwrap().count();
     (count("fd"), count("task"), resident_kib(pid).unwrap())
 }
 
-/// Opens so many streams of checks, each begun, and drops them.
-fn streams(pod: &Pod, token: &str, count: usize) {
-    let open = |_| {
-        let mut stream = TcpStream::connect(pod.address()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        write!(
-            stream,
-            "GET /api/v1/network/checks HTTP/1.1\r\nHost: pod\r\nAccept: text/event-stream\r\n\
-             Authorization: Bearer {token}\r\n\r\n"
-        )
-        .unwrap();
-        let mut first = [0; 12];
-        stream.read_exact(&mut first).unwrap();
-        (stream, String::from_utf8_lossy(&first).into_owned())
+/// Opens a stream of checks; returns it, and the status.
+fn stream(pod: &Pod, token: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(pod.address()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    write!(
+        stream,
+        "GET /api/v1/network/checks HTTP/1.1\r\nHost: pod\r\nAccept: text/event-stream\r\n\
+         Authorization: Bearer {token}\r\n\r\n"
+    )
+    .unwrap();
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).unwrap();
+    (stream, String::from_utf8_lossy(&first).into_owned())
+}
+
+/// Opens as many as there may be, each begun, and drops them.
+fn streams(pod: &Pod, tokens: &[String]) {
+    let begun = |token: &str| {
+        // Those of before have gone as soon as that is noticed.
+        wait_for("a stream that begins", || {
+            let (stream, first) = stream(pod, token);
+            (first == "HTTP/1.1 200").then_some(stream)
+        })
     };
-    let streams: Vec<(TcpStream, String)> = (0..count).map(open).collect();
-    for (_, first) in &streams {
-        assert_eq!(first, "HTTP/1.1 200", "a stream was refused");
+    let of_one = |token: &String| -> Vec<TcpStream> { (0..OF_ONE).map(|_| begun(token)).collect() };
+    let streams: Vec<Vec<TcpStream>> = tokens.iter().map(of_one).collect();
+    for token in tokens {
+        assert_eq!(stream(pod, token).1, "HTTP/1.1 429", "one more than there may be");
     }
+    drop(streams);
 }
 
 #[test]
 fn of_two_hundred_streams_nothing_is_left() {
-    /// At a time: fewer than the front takes from loopback.
-    const AT_A_TIME: usize = 50;
     each(|pod| {
         let admin = pod.make_admin();
+        let mut tokens = vec![admin.clone()];
+        for name in ["bob", "carol", "dave"] {
+            pod.make_member(name);
+            let role = pod.put(&format!("/v1/members/{}/role", jid(name)), &admin, json!("ADMIN"));
+            assert_eq!(role.status, 200, "{role:?}");
+            tokens.push(pod.log_in(name));
+        }
         // The first ones make room that is kept: buffers, threads that wait for more.
-        streams(&pod, &admin, AT_A_TIME);
+        streams(&pod, &tokens);
         let rest = || {
             thread::sleep(Duration::from_millis(200));
             [held(pod.front.pid()), held(pod.api().pid())]
@@ -83,8 +103,8 @@ fn of_two_hundred_streams_nothing_is_left() {
             let (one, other) = (rest(), rest());
             (descriptors(one) == descriptors(other)).then_some(other)
         });
-        for _ in 0..200 / AT_A_TIME {
-            streams(&pod, &admin, AT_A_TIME);
+        for _ in 0..200_usize.div_ceil(tokens.len() * OF_ONE) {
+            streams(&pod, &tokens);
         }
         let after = wait_for("quiet again", || {
             let now = rest();
