@@ -12,6 +12,8 @@ use vm_tests::session::Session;
 use vm_tests::vm::Vm;
 
 const BOB: &str = "bob@prose.local";
+/// Asks for what is archived.
+const QUERY: &str = "<query xmlns='urn:xmpp:mam:2'/>";
 
 /// Somebody who is logged in at the API.
 struct Caller<'a> {
@@ -105,9 +107,10 @@ fn what_an_admin_does_reaches_people_who_stay_connected() {
 
     // A setting holds when it is answered, and streams stay.
     assert!(hers.archive().unwrap().contains(&"hello, Alice".to_owned()));
+    assert!(hers.iq("set", "", QUERY).unwrap().contains("<fin"));
     let off = alice.sends("PUT", "/api/v1/server/config/message-archive-enabled", &json!(false));
     assert_eq!((off.status, &off.body), (200, &json!(false)), "{off:?}");
-    let none = hers.archive().unwrap_err();
+    let none = hers.iq("set", "", QUERY).unwrap_err();
     assert!(format!("{none:#}").contains("service-unavailable"), "{none:#}");
     hers.ping();
     his.ping();
