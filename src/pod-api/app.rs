@@ -141,7 +141,7 @@ impl App {
         pending().await
     }
 
-    async fn follow(&self, pod: &Pod) -> Infallible {
+    async fn follow(&self, pod: &Arc<Pod>) -> Infallible {
         tokio::join!(follow::follow(pod, self.server.clone()), onboarding::probe(pod)).0
     }
 }

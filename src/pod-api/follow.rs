@@ -58,7 +58,7 @@ pub async fn log_in(server: &Arc<dyn Server>, init: &dyn Init) -> Connection {
 }
 
 /// Keeps `pod` in step, for ever.
-pub async fn follow(pod: &Pod, server: Arc<dyn Server>) -> Infallible {
+pub async fn follow(pod: &Arc<Pod>, server: Arc<dyn Server>) -> Infallible {
     let (mut rotation, mut patience) = (Rotation::default(), Patience::new());
     loop {
         let why = match rotation.complete(&server, &*pod.init).await {
@@ -75,7 +75,7 @@ pub async fn follow(pod: &Pod, server: Arc<dyn Server>) -> Infallible {
 }
 
 /// Returns why it isn't any more.
-async fn stay_in_step(pod: &Pod, connection: &Connection) -> String {
+async fn stay_in_step(pod: &Arc<Pod>, connection: &Connection) -> String {
     let (seq, unread) = match begin(pod, connection).await {
         Ok(read) => read,
         Err(error) => return format!("cannot read the Server's accounts: {error}"),
@@ -87,13 +87,18 @@ async fn stay_in_step(pod: &Pod, connection: &Connection) -> String {
     }
 }
 
-async fn follow_changes(pod: &Pod, connection: &Connection, mut seq: u64) -> String {
+async fn follow_changes(pod: &Arc<Pod>, connection: &Connection, mut seq: u64) -> String {
     loop {
         match connection.changes(seq).await {
             Ok(changes) => {
                 seq = changes.seq;
-                if pod.apply(changes).await {
-                    return format!("{} came or went", pod.domain());
+                // By itself: it is finished even if the configuration is read anew meanwhile.
+                let pod = pod.clone();
+                let domain = pod.domain().clone();
+                match tokio::spawn(async move { pod.apply(changes).await }).await {
+                    Ok(false) => (),
+                    Ok(true) => return format!("{domain} came or went"),
+                    Err(error) => return format!("cannot take its changes: {error}"),
                 }
             }
             Err(error) => return format!("cannot follow its changes: {error}"),
@@ -176,8 +181,15 @@ async fn begin(pod: &Pod, connection: &Connection) -> Result<(u64, Vec<Localpart
 }
 
 /// Reads everything but the profiles of many, and puts the workspace right. Returns the number of
-/// the last change in it, and whose profiles are left to read.
+/// the last change in it, and whose profiles are left to read. Who is in step still, since only the
+/// configuration is another, goes on from there: nobody who asks has to wait.
 async fn read(pod: &Pod, connection: &Connection) -> Result<(u64, Vec<Localpart>), server::Error> {
+    let names = |accounts: &Projection| accounts.members().map(|(it, ..)| it.clone()).collect();
+    let known = pod.look(|it| (it.seq(), names(it), publish::account(it)));
+    if let Ok((seq, all, account)) = known {
+        publish::workspace(pod, connection, account).await;
+        return Ok((seq, all));
+    }
     let host = pod.domain().as_ref();
     // In this order: a session that comes or goes in between is among the changes.
     let accounts = connection.accounts(host).await?;
@@ -185,7 +197,7 @@ async fn read(pod: &Pod, connection: &Connection) -> Result<(u64, Vec<Localpart>
     let version = connection.version().await?;
     let mut projection = Projection::new(accounts, &sessions);
     let seq = projection.seq();
-    let mut some: Vec<Localpart> = projection.members().map(|(it, ..)| it.clone()).collect();
+    let mut some: Vec<Localpart> = names(&projection);
     let rest = some.split_off(some.len().min(profile::MOST));
     if !some.is_empty()
         && let Some(profiles) = read_profiles(connection, host, &some).await?

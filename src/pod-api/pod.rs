@@ -180,10 +180,12 @@ impl Pod {
     }
 
     /// The same Pod with another configuration: what is known of it is known to both. It is out of
-    /// step with the Server.
+    /// step with the Server if that is about another domain.
     pub async fn reconfigured(&self, config: Config, outside: Outside) -> Pod {
         let _settings = self.settings.lock().await;
-        self.unlink();
+        if config.server.domain != self.config.server.domain {
+            self.unlink();
+        }
         self.with(|state| state.choices = state.choices.over(config.server.defaults.clone()));
         Pod {
             config,

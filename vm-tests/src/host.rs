@@ -8,18 +8,20 @@
 //!
 //! Everything is on free ports of loopback and in folders of its own, and ends with the value.
 
+mod backup;
 mod init;
 mod mail;
 mod program;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use appliance::backup::{INCOMING, KEPT};
 use appliance::settings::Prosody;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -30,8 +32,10 @@ use crate::server::{Answer, Asked, BOOTSTRAP_SECRET, Client, Server, VERSIONS};
 use crate::session::Session;
 
 pub use init::Init;
+use init::Services;
 pub use mail::{Letter, MailServer};
 pub use program::Program;
+use program::View;
 
 /// The domain of its members.
 pub const DOMAIN: &str = "example.org";
@@ -47,6 +51,8 @@ domain = \"example.org\"
 c2s_unencrypted = true
 ";
 
+/// The volume of the API's own things.
+const API_DATA: &str = "/var/lib/prose-pod-api";
 /// The longest that anything may take here.
 const WITHIN: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(10);
@@ -56,13 +62,10 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct Pod {
     /// What clients reach.
     pub front: Program,
-    /// The API itself.
-    pub api: Program,
     /// PID 1's stand-in.
     pub init: Init,
     address: SocketAddr,
-    server: Arc<Mutex<Server>>,
-    folder: PathBuf,
+    services: Services,
     /// Their paths must be short.
     sockets: TempDir,
 }
@@ -87,9 +90,14 @@ pub fn each(test: impl Fn(Pod)) {
 
 /// The same, with more in the operator's configuration.
 pub fn each_with(more: &str, test: impl Fn(Pod)) {
+    each_of(&format!("{CONFIGURATION}{more}"), test);
+}
+
+/// The same, with this for the operator's configuration.
+pub fn each_of(configuration: &str, test: impl Fn(Pod)) {
     for version in VERSIONS {
         eprintln!("--- {version:?}");
-        test(Pod::start(version, more));
+        test(Pod::configured(version, configuration));
     }
 }
 
@@ -97,7 +105,13 @@ impl Pod {
     /// Starts one; it answers. Nobody has an account yet. `more` is of the operator's configuration.
     #[track_caller]
     pub fn start(version: Prosody, more: &str) -> Pod {
-        let pod = start(version, more).unwrap_or_else(|error| panic!("{error:#}"));
+        Pod::configured(version, &format!("{CONFIGURATION}{more}"))
+    }
+
+    /// The same, with this for the operator's configuration.
+    #[track_caller]
+    pub fn configured(version: Prosody, configuration: &str) -> Pod {
+        let pod = start(version, configuration).unwrap_or_else(|error| panic!("{error:#}"));
         pod.wait_until_healthy();
         pod
     }
@@ -107,7 +121,7 @@ impl Pod {
     pub fn wait_until_healthy(&self) {
         let deadline = Instant::now() + WITHIN;
         while !self.try_ask(&Asked::get("/api/health")).is_ok_and(|answer| answer.status == 200) {
-            let logs = || format!("{}{}", self.api.log(), self.server().log());
+            let logs = || format!("{}{}", self.api().log(), self.server().log());
             assert!(Instant::now() < deadline, "it isn't healthy:\n{}", logs());
             thread::sleep(PAUSE);
         }
@@ -115,7 +129,12 @@ impl Pod {
 
     /// The Server. What needs it waits until this is given back.
     pub fn server(&self) -> MutexGuard<'_, Server> {
-        init::lock(&self.server)
+        init::lock(&self.services.server)
+    }
+
+    /// The API itself. It isn't stopped or started until this is given back.
+    pub fn api(&self) -> MutexGuard<'_, Program> {
+        init::lock(&self.services.api)
     }
 
     /// Which one it is.
@@ -135,7 +154,14 @@ impl Pod {
 
     /// Where the API's own things are.
     pub fn data(&self) -> PathBuf {
-        self.folder.join("data")
+        backup::volume(&self.services.data, API_DATA)
+    }
+
+    /// The operator writes more into the configuration than there was to begin with.
+    #[track_caller]
+    pub fn operator_writes(&self, more: &str) {
+        let written = fs::write(config(&self.services.data), format!("{CONFIGURATION}{more}"));
+        written.expect("it is written");
     }
 
     // Requests: paths are the API's, without `/api`; an empty token is none
@@ -144,7 +170,7 @@ impl Pod {
     #[track_caller]
     pub fn ask(&self, asked: &Asked) -> Answer {
         let answer = self.try_ask(asked);
-        answer.unwrap_or_else(|error| panic!("{asked:?}: {error:#}\n{}", self.api.log()))
+        answer.unwrap_or_else(|error| panic!("{asked:?}: {error:#}\n{}", self.api().log()))
     }
 
     /// The same, for who goes on without an answer.
@@ -264,8 +290,8 @@ impl Pod {
 
     /// The API dies and is started again.
     #[track_caller]
-    pub fn restart_api(&mut self) {
-        self.api.restart().unwrap_or_else(|error| panic!("{error:#}"));
+    pub fn restart_api(&self) {
+        self.api().restart().unwrap_or_else(|error| panic!("{error:#}"));
         self.wait_until_healthy();
     }
 
@@ -277,8 +303,8 @@ impl Pod {
 
     /// The machine goes off, and on with another secret to begin with: the gate is shut again.
     #[track_caller]
-    pub fn reboot(&mut self, bootstrap: &str) {
-        self.api.kill();
+    pub fn reboot(&self, bootstrap: &str) {
+        self.api().kill();
         self.init.begin_anew(bootstrap).unwrap_or_else(|error| panic!("{error:#}"));
         init::shut(&mut self.server(), bootstrap);
         self.restart_api();
@@ -299,27 +325,27 @@ fn socket(folder: &TempDir, name: &str) -> PathBuf {
 }
 
 fn certificates(server: &Server) -> PathBuf {
-    server.folder().join("certs")
+    PathBuf::from(&server.place.certificates)
 }
 
-fn start(version: Prosody, more: &str) -> Result<Pod> {
+fn start(version: Prosody, configuration: &str) -> Result<Pod> {
     let server = Server::start(version);
     certify(&server)?;
-    let folder = server.folder().join("pod-api");
-    for name in ["data", "credentials"] {
-        fs::create_dir_all(folder.join(name)).with_context(|| format!("cannot make {name}"))?;
-    }
-    let configuration = format!("{CONFIGURATION}{more}");
-    fs::write(folder.join("Prose.toml"), configuration).context("cannot write Prose.toml")?;
+    let machine = server.folder().to_owned();
+    backup::make_volumes(&machine)?;
+    let volume = |path| backup::volume(&machine, path);
+    let config = config(&machine);
+    fs::write(&config, configuration).context("cannot write Prose.toml")?;
+    let own = machine.join("pod-api");
+    let credentials = own.join("credentials");
+    fs::create_dir_all(&credentials).context("cannot make a folder for secrets")?;
     let sockets = tempfile::tempdir().context("cannot make a folder")?;
     let (control, http) = (socket(&sockets, "control"), socket(&sockets, "http"));
+    let (mut init, todo) = Init::start(&control, &credentials, BOOTSTRAP_SECRET)?;
     let url = format!("http://{}", server.http());
-    let server = Arc::new(Mutex::new(server));
-    let init =
-        Init::start(&control, &folder.join("credentials"), BOOTSTRAP_SECRET, server.clone())?;
     let text = |path: PathBuf| path.display().to_string();
-    let (data, credentials) = (text(folder.join("data")), text(folder.join("credentials")));
-    let (config, control, http) = (text(folder.join("Prose.toml")), text(control), text(http));
+    let (data, config, credentials) = (text(volume(API_DATA)), text(config), text(credentials));
+    let (control, http) = (text(control), text(http));
     let arguments = [
         ["--listen", &http],
         ["--server", &url],
@@ -328,12 +354,22 @@ fn start(version: Prosody, more: &str) -> Result<Pod> {
         ["--config", &config],
         ["--credentials", &credentials],
     ];
-    let api = Program::start("pod-api", arguments.as_flattened(), &folder.join("log"))?;
+    let (kept, incoming) = (volume(KEPT), volume(INCOMING));
+    let view = View { over: "/var/lib", shown: &[(&kept, KEPT), (&incoming, INCOMING)] };
+    let api = Program::start("pod-api", arguments.as_flattened(), Some(&view), &own.join("log"))?;
+    let (server, api) = (Arc::new(Mutex::new(server)), Arc::new(Mutex::new(api)));
+    let services = Services { server, api, data: machine };
+    init.work(todo, services.clone());
     let arguments = ["--listen", "127.0.0.1:0", "--pod-api", &http, "--control", &control];
-    let mut front = Program::start("front", &arguments, &folder.join("front-log"))?;
+    let mut front = Program::start("front", &arguments, None, &own.join("front-log"))?;
     let address = front.told("listens at ", WITHIN)?;
     let address = address.parse().context("the front listens at no address")?;
-    Ok(Pod { front, api, init, address, server, folder, sockets })
+    Ok(Pod { front, init, address, services, sockets })
+}
+
+/// Where the operator's configuration is.
+fn config(machine: &Path) -> PathBuf {
+    backup::volume(machine, "/etc/prose-pod-api").join("Prose.toml")
 }
 
 /// Gives it a certificate for its domain, where it looks for one.

@@ -151,7 +151,7 @@ impl Server {
         self.process.id()
     }
 
-    /// Where it keeps its things.
+    /// Where its things are: in its volumes, as on a machine's data, and beside them.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -187,8 +187,8 @@ impl Drop for Server {
 fn start(tree: Tree, secret: &str) -> Result<Server> {
     let folder = scratch::evidence()?;
     let place = place(tree.version(), &folder)?;
-    for name in ["data", "certs", "credentials"] {
-        fs::create_dir_all(folder.join(name)).with_context(|| format!("cannot make {name}"))?;
+    for path in [place.data.as_ref(), place.certificates.as_ref(), &*credentials(&folder)] {
+        fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
     }
     fs::write(credentials(&folder).join("bootstrap"), secret).context("cannot write the secret")?;
     write_configuration(&folder, &settings::bootstrap(&place))?;
@@ -203,8 +203,8 @@ fn place(version: Prosody, folder: &Path) -> Result<Place> {
     let [http_port, c2s_port, s2s_port] = free_ports()?;
     Ok(Place {
         prosody: version,
-        data: path("data"),
-        certificates: path("certs"),
+        data: path("volumes/var/lib/prosody"),
+        certificates: path("volumes/etc/prosody/certs"),
         modules: scratch::workspace().join("layers/prosody-pod").display().to_string(),
         pid_file: path("prosody.pid"),
         authorities: "/etc/ssl/certs/ca-certificates.crt".into(),

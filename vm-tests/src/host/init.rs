@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use appliance::backup::Wish;
 use appliance::control::{
     GateState, LONGEST, Machine, Phase, Refusal, Reply, Request, ServiceState, SettingsState,
     SettingsStep, Verb,
@@ -27,13 +28,30 @@ use nix::sys::time::TimeVal;
 
 use crate::server::Server;
 
+use super::backup::{self, Backups};
+use super::program::Program;
+
 /// The most bytes of the Server's configuration in a packet: in JSON each may take six.
 const PART: usize = LONGEST / 8;
 /// How long a caller may think, in seconds.
 const SILENT_FOR: i64 = 2;
+/// Before anything was submitted.
+const UNSETTLED: SettingsState =
+    SettingsState { of: None, step: SettingsStep::None, why: None, may_hold_lua: false };
 
 /// The Server, of whoever needs it at the moment.
 pub type Shared = Arc<Mutex<Server>>;
+
+/// What it starts and stops.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// The Server.
+    pub server: Shared,
+    /// The Pod API.
+    pub api: Arc<Mutex<Program>>,
+    /// What a machine's data is: see [`super::backup`].
+    pub data: PathBuf,
+}
 
 /// Whoever panicked while holding it left it as it is.
 pub fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -50,7 +68,9 @@ pub struct Init {
 
 /// What it knows.
 #[derive(Debug)]
-struct State {
+pub struct State {
+    /// What becomes of backups.
+    pub backups: Backups,
     started: Instant,
     credentials: PathBuf,
     bootstrap: String,
@@ -64,33 +84,28 @@ struct State {
     file: Option<String>,
 }
 
+/// What was accepted, for whoever does it.
+pub struct Todo(Receiver<Work>);
+
 /// What is done after it was accepted.
 enum Work {
     Prove,
     Configure(Box<Settings>),
+    Backup(Box<Wish>),
 }
 
 impl Init {
     /// Begins with the gate shut. The Pod API finds its secrets in `credentials`.
-    pub fn start(
-        socket: &Path,
-        credentials: &Path,
-        bootstrap: &str,
-        server: Shared,
-    ) -> Result<Init> {
+    pub fn start(socket: &Path, credentials: &Path, bootstrap: &str) -> Result<(Init, Todo)> {
         let state = State {
+            backups: Backups::default(),
             started: Instant::now(),
             credentials: credentials.to_owned(),
             bootstrap: bootstrap.to_owned(),
             pending: None,
             current: None,
             settings: vec![],
-            settled: SettingsState {
-                of: None,
-                step: SettingsStep::None,
-                why: None,
-                may_hold_lua: false,
-            },
+            settled: UNSETTLED,
             file: None,
         };
         state.leave_secrets().context("cannot leave secrets")?;
@@ -99,9 +114,13 @@ impl Init {
         let (orders, todo) = channel();
         let (door, known) = (listener.try_clone()?, state.clone());
         let doorman = thread::spawn(move || answer_all(&door, &known, &orders));
-        let known = state.clone();
-        let worker = thread::spawn(move || work(&todo, &known, &server));
-        Ok(Init { state, listener, threads: vec![doorman, worker] })
+        Ok((Init { state, listener, threads: vec![doorman] }, Todo(todo)))
+    }
+
+    /// From here on it does what it accepts.
+    pub fn work(&mut self, Todo(todo): Todo, services: Services) {
+        let state = self.state.clone();
+        self.threads.push(thread::spawn(move || work(&todo, &state, &services)));
     }
 
     /// Has the Server been proved to take the new secret?
@@ -114,11 +133,14 @@ impl Init {
         lock(&self.state).settings.len()
     }
 
+    /// The operator allows Lua.
+    pub fn allow_lua(&self) {
+        lock(&self.state).settled.may_hold_lua = true;
+    }
+
     /// What a Server that starts now takes: a function of the gate.
     pub fn secret_of_a_new_server(&self) -> String {
-        let state = lock(&self.state);
-        let current = state.current.as_ref().map(|secret| secret.reveal().to_owned());
-        current.unwrap_or_else(|| state.bootstrap.clone())
+        lock(&self.state).secret().to_owned()
     }
 
     /// The machine has been off: all secrets are gone, and there is a new one to begin with.
@@ -141,6 +163,22 @@ impl Drop for Init {
 }
 
 impl State {
+    /// What a Server that starts now takes.
+    pub fn secret(&self) -> &str {
+        self.current.as_ref().map_or(&self.bootstrap, Secret::reveal)
+    }
+
+    /// The domain of the last settings.
+    pub fn domain(&self) -> Option<String> {
+        self.settings.last().map(|settings| settings.domain.to_string())
+    }
+
+    /// What was submitted is given up, with all that it was about.
+    pub fn forget_settings(&mut self) {
+        let may_hold_lua = self.settled.may_hold_lua;
+        (self.settled, self.file) = (SettingsState { may_hold_lua, ..UNSETTLED }, None);
+    }
+
     fn leave_secrets(&self) -> io::Result<()> {
         let leave = |name: &str, secret: Option<&str>| {
             let path = self.credentials.join(name);
@@ -213,7 +251,9 @@ impl State {
             Verb::RotationDone => (Reply::Accepted, Some(Work::Prove)),
             Verb::SettingsState => (Reply::SettingsState(self.settled.clone()), None),
             Verb::ServerFile { from } => (self.part(from as usize), None),
-            Verb::Settings(settings) if settings.prosody_overrides_raw.is_some() => {
+            Verb::Settings(settings)
+                if settings.prosody_overrides_raw.is_some() && !self.settled.may_hold_lua =>
+            {
                 (Reply::Refused(Refusal::Lua), None)
             }
             Verb::Settings(settings) => {
@@ -221,6 +261,11 @@ impl State {
                 self.settled.step = SettingsStep::Rendering;
                 self.settings.push((*settings).clone());
                 (Reply::Accepted, Some(Work::Configure(settings)))
+            }
+            Verb::Backup(wish) => {
+                let reply = self.backups.answer(&wish);
+                let work = (reply == Reply::Accepted).then_some(Work::Backup(wish));
+                (reply, work)
             }
             _ => (Reply::Refused(Refusal::Forbidden), None),
         })
@@ -258,7 +303,8 @@ fn answer_one(caller: &OwnedFd, state: &Mutex<State>, orders: &Sender<Work>) -> 
     Ok(())
 }
 
-fn work(todo: &Receiver<Work>, state: &Mutex<State>, server: &Mutex<Server>) {
+fn work(todo: &Receiver<Work>, state: &Mutex<State>, services: &Services) {
+    let server = &services.server;
     for work in todo {
         let done = match work {
             Work::Prove => prove(state, server),
@@ -267,6 +313,7 @@ fn work(todo: &Receiver<Work>, state: &Mutex<State>, server: &Mutex<Server>) {
                 lock(state).settle(&settings, outcome);
                 Ok(())
             }
+            Work::Backup(wish) => backup::grant(*wish, state, services),
         };
         if let Err(error) = done {
             eprintln!("the stand-in for stele-init: {error:#}");
@@ -278,8 +325,7 @@ fn work(todo: &Receiver<Work>, state: &Mutex<State>, server: &Mutex<Server>) {
 fn prove(state: &Mutex<State>, server: &Mutex<Server>) -> Result<()> {
     let (pending, old) = {
         let state = lock(state);
-        let old = state.current.as_ref().map_or(state.bootstrap.as_str(), Secret::reveal);
-        (state.pending.clone(), old.to_owned())
+        (state.pending.clone(), state.secret().to_owned())
     };
     let Some(new) = pending else { return Ok(()) };
     let mut server = lock(server);

@@ -7,13 +7,40 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::images::Tools;
 
 const RESOLVER: &str = "nameserver 127.0.0.1\n";
-/// What gives a program a `resolv.conf` of its own, and becomes it.
-const ALONE: &str = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// What a program sees in the place of what this host has there.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// Everything in this folder is gone.
+    pub over: &'a str,
+    /// What it finds there: a folder of this host's, and where that is.
+    pub shown: &'a [(&'a Path, &'a str)],
+}
+
+/// A guest program, which gets nothing of this host's environment, and another `resolv.conf`.
+pub fn command(name: &str, resolver: &Path, view: Option<&View>) -> Result<Command> {
+    let mut script = "set -e; mount --bind \"$1\" /etc/resolv.conf; shift; ".to_owned();
+    let shown = view.map_or(&[][..], |view| view.shown);
+    if let Some(view) = view {
+        script += &format!("mount -t tmpfs none {}; ", view.over);
+    }
+    for (_, at) in shown {
+        script += &format!("mkdir -p {at}; mount --bind \"$1\" {at}; shift; ");
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--map-root-user", "sh", "-c", &(script + "exec \"$@\""), "sh"]);
+    command.arg(resolver).args(shown.iter().map(|(what, _)| what));
+    command.arg(Tools::find()?.programs.join(name));
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    Ok(command)
+}
 
 /// It runs until this is dropped.
 #[derive(Debug)]
@@ -24,15 +51,18 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts it; what it prints goes to `log`. Of this host's environment it gets nothing, and the
-    /// only name server that it knows is one of loopback, where there is none.
-    pub fn start(name: &str, arguments: &[&str], log: &Path) -> Result<Program> {
+    /// Starts it; what it prints goes to `log`. The only name server that it knows is one of
+    /// loopback, where there is none.
+    pub fn start(
+        name: &str,
+        arguments: &[&str],
+        view: Option<&View>,
+        log: &Path,
+    ) -> Result<Program> {
         let resolver = log.with_extension("resolv.conf");
         fs::write(&resolver, RESOLVER).context("cannot write a resolv.conf")?;
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--map-root-user", "sh", "-c", ALONE]).arg(&resolver);
-        command.arg(Tools::find()?.programs.join(name)).args(arguments);
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
+        let mut command = command(name, &resolver, view)?;
+        command.args(arguments).stdin(Stdio::null());
         let process = spawn(&mut command, log)?;
         Ok(Program { command, process, log: log.to_owned() })
     }
@@ -58,6 +88,17 @@ impl Program {
     pub fn kill(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        send(self.pid(), signal)
+    }
+
+    /// Tells it to stop, and waits until it has.
+    pub fn stop(&mut self, within: Duration) -> Result<ExitStatus> {
+        self.signal(Signal::SIGTERM)?;
+        self.end(within)
     }
 
     /// How it ended by itself.
@@ -94,6 +135,11 @@ impl Drop for Program {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Sends a signal to a process of ours.
+pub fn send(pid: u32, signal: Signal) -> Result<()> {
+    kill(Pid::from_raw(pid.try_into()?), signal).with_context(|| format!("cannot send {signal}"))
 }
 
 fn spawn(command: &mut Command, log: &Path) -> Result<Child> {

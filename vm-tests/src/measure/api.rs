@@ -80,7 +80,7 @@ pub fn measure(runs: usize) -> Result<Api> {
     let deleted = pod.delete("/v1/members/last-one-known@example.org", &token);
     ensure!(deleted.status == 204, "{deleted:?}");
     let (front, own) = (Target::Tcp(pod.address()), Target::Unix(pod.api_socket()));
-    let (api_pid, front_pid) = (pod.api.pid(), pod.front.pid());
+    let (api_pid, front_pid) = (pod.api().pid(), pod.front.pid());
     let page = "/v1/members?page_number=1&page_size=40";
     let members = load(&front, &get(&format!("/api{page}"), &admin), &[front_pid, api_pid])?;
     let version = load(&own, &get("/pod/version", ""), &[api_pid])?;
@@ -110,12 +110,12 @@ fn get(path: &str, fields: &str) -> Vec<u8> {
 /// From its start, in milliseconds.
 fn first_answer(pod: &mut Pod, at: &Target) -> Result<f64> {
     let request = get("/version", "Connection: close\r\n");
-    pod.api.kill();
+    pod.api().kill();
     if let Target::Unix(socket) = at {
         let _ = std::fs::remove_file(socket);
     }
     let begun = Instant::now();
-    pod.api.restart()?;
+    pod.api().restart()?;
     while begun.elapsed() < WITHIN {
         if let Ok(mut stream) = at.connect() {
             ask(&mut *stream, &request, &mut vec![])?;
@@ -123,7 +123,7 @@ fn first_answer(pod: &mut Pod, at: &Target) -> Result<f64> {
         }
         thread::sleep(Duration::from_micros(200));
     }
-    bail!("the API doesn't answer:\n{}", pod.api.log())
+    bail!("the API doesn't answer:\n{}", pod.api().log())
 }
 
 /// Asks as fast as it is answered; `pids` are those that answer.

@@ -76,7 +76,7 @@ fn of_two_hundred_streams_nothing_is_left() {
         streams(&pod, &admin, AT_A_TIME);
         let rest = || {
             thread::sleep(Duration::from_millis(200));
-            [held(pod.front.pid()), held(pod.api.pid())]
+            [held(pod.front.pid()), held(pod.api().pid())]
         };
         let descriptors = |held: [(usize, usize, u64); 2]| held.map(|(fds, ..)| fds);
         let quiet = wait_for("quiet", || {

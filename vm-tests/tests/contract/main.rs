@@ -12,16 +12,18 @@
 //! | 16 | `workspace.rs` |
 //! | 17, 18 | `config.rs` |
 //! | 21 to 23 | `network.rs`; with a world that answers, `src/pod-api/contract/network.rs` |
+//! | 28 | `backups.rs`; with power cuts, in a machine, `tests/stories/` |
 //! | 19, 29 to 32 | `robust.rs`; 29 in a machine, `tests/stories/` |
 
+mod backups;
 mod config;
-
 mod document;
 mod invitations;
 mod load;
 mod members;
 mod network;
 mod robust;
+mod setup;
 mod sign_in;
 mod start;
 mod workspace;

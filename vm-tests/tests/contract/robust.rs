@@ -181,7 +181,7 @@ fn c32_hostile_texts_are_data_and_nothing_else() {
 
 #[test]
 fn c29_whatever_is_restarted_it_recovers() {
-    each(|mut pod| {
+    each(|pod| {
         let admin = pod.make_admin();
         let members = |pod: &Pod| -> Value {
             wait_for("the members", || {
@@ -195,7 +195,7 @@ fn c29_whatever_is_restarted_it_recovers() {
         pod.restart_server();
         assert_eq!(members(&pod), before, "Prosody alone");
         pod.server().stop();
-        pod.api.kill();
+        pod.api().kill();
         pod.restart_server();
         pod.restart_api();
         assert_eq!(members(&pod), before, "both");
@@ -212,10 +212,10 @@ fn c29_whatever_is_restarted_it_recovers() {
 #[test]
 fn c30_a_database_that_cannot_be_used_is_named_and_kept() {
     const DAMAGED: &[u8] = b"this was a database once";
-    each(|mut pod| {
+    each(|pod| {
         let admin = pod.make_admin();
         let file = pod.data().join("pod.sqlite");
-        pod.api.kill();
+        pod.api().kill();
         let good = fs::read(&file).unwrap();
         let journals = ["pod.sqlite-wal", "pod.sqlite-shm"].map(|name| pod.data().join(name));
         let journals = journals.map(|path| (fs::read(&path).unwrap_or_default(), path));
@@ -227,9 +227,9 @@ fn c30_a_database_that_cannot_be_used_is_named_and_kept() {
         for (spoil, is_folder) in [(&damage as &dyn Fn(&Path), false), (&lack, true)] {
             journals.iter().for_each(|(_, path)| drop(fs::remove_file(path)));
             spoil(&file);
-            pod.api.restart().unwrap();
-            let end = pod.api.end(Duration::from_secs(30)).unwrap();
-            let log = pod.api.log();
+            pod.api().restart().unwrap();
+            let end = pod.api().end(Duration::from_secs(30)).unwrap();
+            let log = pod.api().log();
             assert!(!end.success() && log.contains("error: cannot "), "{end}: {log}");
             assert!(log.contains("pod.sqlite"), "{log}");
             assert!(!log.contains("panicked"), "{log}");

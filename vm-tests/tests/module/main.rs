@@ -6,6 +6,7 @@ mod team;
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -421,7 +422,7 @@ fn hostile_text_is_refused_or_only_text() {
             );
             assert_eq!(server.call("create_account", body).error(), "malformed", "{unpaired}");
         }
-        let outside = fs::read_dir(server.folder().join("data/example%2eorg/accounts"));
+        let outside = fs::read_dir(Path::new(&server.place.data).join("example%2eorg/accounts"));
         assert!(outside.map_or(0, Iterator::count) == 0, "accounts are left");
         assert!(!server.log().contains("traceback"), "{}", server.log());
     });

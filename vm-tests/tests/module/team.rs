@@ -1,6 +1,7 @@
 //! The roster that every member has without doing anything.
 
 use std::fs;
+use std::path::Path;
 
 use appliance::settings::Prosody;
 use serde_json::json;
@@ -107,7 +108,7 @@ fn members_see_each_other_without_a_request() {
 
 /// Has it stored any roster?
 fn has_rosters(server: &Server) -> bool {
-    let folder = server.folder().join("data/example%2eorg/roster");
+    let folder = Path::new(&server.place.data).join("example%2eorg/roster");
     fs::read_dir(folder).is_ok_and(|entries| {
         entries.flatten().any(|entry| fs::read_to_string(entry.path()).unwrap().contains('@'))
     })
@@ -143,7 +144,7 @@ fn what_members_make_of_it_is_kept_and_the_rest_stays() {
         alice.send(&set("<item jid='dora@elsewhere.example' name='Dora'/>", "s3")).unwrap();
         alice.wait_for("</query></iq>").unwrap();
         let kept = |server: &Server| {
-            let path = server.folder().join("data/example%2eorg/roster/alice.dat");
+            let path = Path::new(&server.place.data).join("example%2eorg/roster/alice.dat");
             fs::read_to_string(path).unwrap()
         };
         let text = kept(&server);
