@@ -24,8 +24,10 @@ use crate::gate::Verdict;
 const PORT: u16 = 5280;
 /// The account whose secret it is.
 const USER: &str = "prose-pod-api@admin.prose.local";
-/// How long the Server may take to each question; to load a configuration it stops its hosts.
+/// How long the Server may take to say who it is.
 const WITHIN: Duration = Duration::from_secs(10);
+/// And to load a configuration: its hosts come and go meanwhile, on one thread.
+const LOADS_WITHIN: Duration = Duration::from_secs(30);
 /// No question has more bytes than that.
 const LONGEST_QUESTION: u64 = 8 * 1024;
 /// The longest answer that is one.
@@ -71,7 +73,7 @@ pub enum Answer {
 /// The child.
 pub fn service(name: &str) -> Service {
     let service = child::service(name, &["ask"], "stele-ask", ASK_USER);
-    let within = Millis(4 * WITHIN.as_millis() as u64);
+    let within = Millis((WITHIN + LOADS_WITHIN).as_millis() as u64);
     Service { kind: Kind::Task { creates: None, done_within: within }, ..service }
 }
 
@@ -88,14 +90,15 @@ pub fn run() {
 }
 
 fn answer(server: SocketAddr, about: &About) -> Answer {
-    let ask = |verb, secret: &Secret| ask(server, verb, secret.reveal()).unwrap_or(None);
+    let ask =
+        |verb, secret: &Secret, within| ask(server, verb, secret.reveal(), within).unwrap_or(None);
     match about {
         About::Rotation { old, new } => {
             // The old one first: who accepts both is found out.
-            let status = |secret| ask("version", secret).map(|(status, _)| status);
+            let status = |secret| ask("version", secret, WITHIN).map(|(status, _)| status);
             Answer::Rotation(judge(status(old), status(new)))
         }
-        About::Load { secret } => Answer::Load(outcome(ask("reload", secret))),
+        About::Load { secret } => Answer::Load(outcome(ask("reload", secret, LOADS_WITHIN))),
     }
 }
 
@@ -128,9 +131,14 @@ fn outcome(answer: Option<(u16, Vec<u8>)>) -> Loaded {
 }
 
 /// Status and body, if it is an answer.
-fn ask(server: SocketAddr, verb: &str, secret: &str) -> io::Result<Option<(u16, Vec<u8>)>> {
+fn ask(
+    server: SocketAddr,
+    verb: &str,
+    secret: &str,
+    within: Duration,
+) -> io::Result<Option<(u16, Vec<u8>)>> {
     let mut stream = TcpStream::connect_timeout(&server, WITHIN)?;
-    stream.set_read_timeout(Some(WITHIN))?;
+    stream.set_read_timeout(Some(within))?;
     stream.set_write_timeout(Some(WITHIN))?;
     stream.write_all(request(verb, secret).as_bytes())?;
     let mut answer = vec![];

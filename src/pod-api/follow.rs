@@ -165,7 +165,7 @@ async fn begin(pod: &Pod, connection: &Connection) -> Result<(u64, Vec<Localpart
     let (mut patience, mut submitted) = (Patience::new(), pod.submit_settings().await);
     let began = loop {
         match read(pod, connection).await {
-            Err(server::Error::Refused { error, .. }) if error == "no_such_host" => (),
+            Err(server::Error::Refused { error, .. }) if error == server::NOT_SERVED => (),
             result => break result?,
         }
         let why = submitted.as_ref().err().map_or(String::new(), |error| format!(": {error}"));

@@ -43,6 +43,7 @@ mod sse;
 mod store;
 mod throttle;
 mod token;
+mod unread;
 mod workspace;
 
 use std::env;

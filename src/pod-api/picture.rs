@@ -16,8 +16,10 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::body;
 use crate::problem::Problem;
 
-/// The most bytes of an upload. The Dashboard makes pictures small before.
+/// The most bytes of a picture. The Dashboard makes pictures small before.
 const LONGEST: usize = 1024 * 1024;
+/// The most bytes of an upload: base64, in lines, of the longest.
+const LONGEST_UPLOAD: usize = LONGEST / 2 * 3;
 /// How each kind begins.
 const KINDS: [(&[u8], &str); 4] = [
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -51,6 +53,9 @@ impl Picture {
             image if image.starts_with("image/") => body,
             _ => return Err(Problem::no_picture()),
         };
+        if bytes.len() > LONGEST {
+            return Err(Problem::bad_request("The picture has more than 1 MiB."));
+        }
         Picture::new(bytes).ok_or_else(Problem::no_picture)
     }
 }
@@ -62,7 +67,7 @@ impl<S: Sync> FromRequest<S> for Picture {
         let declared = request.headers().get(CONTENT_TYPE).map_or(Ok(""), |value| value.to_str());
         let declared = declared.map_err(|_| Problem::no_picture())?;
         let declared = declared.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-        Picture::uploaded(&declared, body::read(request.into_body(), LONGEST).await?)
+        Picture::uploaded(&declared, body::read(request.into_body(), LONGEST_UPLOAD).await?)
     }
 }
 
@@ -114,7 +119,8 @@ mod tests {
     fn a_picture_is_known_by_its_beginning() {
         let png = b"\x89PNG\r\n\x1a\n rest".as_slice();
         let webp = b"RIFF\x04\0\0\0WEBP".as_slice();
-        let encoded = |bytes| STANDARD.encode(bytes).into_bytes();
+        let of = |length| [png, &vec![0; length - png.len()]].concat();
+        let encoded = |bytes: &[u8]| STANDARD.encode(bytes).into_bytes();
         let quoted = |bytes| format!("\"{}\"", STANDARD.encode(bytes)).into_bytes();
         let lines = [&encoded(png)[..7], b"\r\n", &encoded(png)[7..], b"\n"].concat();
         for (declared, body, expected) in [
@@ -134,10 +140,14 @@ mod tests {
             ("image/svg+xml", b"<svg/>".to_vec(), Err(415)),
             ("text/html", png.to_vec(), Err(415)),
             ("", vec![], Err(415)),
+            ("image/png", of(LONGEST), Ok("image/png")),
+            ("text/plain", encoded(&of(LONGEST)), Ok("image/png")),
+            ("image/png", of(LONGEST + 1), Err(400)),
+            ("text/plain", encoded(&of(LONGEST + 1)), Err(400)),
         ] {
             let read = Picture::uploaded(declared, body.clone());
             let read = read.map(|it| it.kind).map_err(|problem| problem.status.as_u16());
-            assert_eq!(read, expected, "{declared} {body:?}");
+            assert_eq!(read, expected, "{declared} {} bytes", body.len());
         }
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::server::NOT_SERVED;
 use crate::{init, log, mail, server, settings, store};
 
 /// What every 401 says, to the letter.
@@ -351,6 +352,8 @@ impl From<server::Error> for Problem {
             Busy => Problem::too_many(5),
             // What it won't take is what the caller wrote: we check less strictly than it does.
             Refused { status: 400, message, .. } => Problem::invalid(message),
+            // The domain comes and goes while a configuration is loaded.
+            Refused { error, .. } if error == NOT_SERVED => Problem::starting(),
             Unauthorized | Gone | Refused { .. } | Unreachable(_) | Odd(_) => {
                 log::error(format_args!("cannot ask the Server: {error}"));
                 Problem::internal()

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use crate::app::Desk;
 use crate::openapi::{self, at};
 use crate::pod::Pod;
 use crate::problem::Problem;
-use crate::sse;
+use crate::{sse, unread};
 
 mod backups;
 mod config;
@@ -54,7 +54,8 @@ pub fn router(pod: Arc<Pod>) -> Router {
     let bounded = from_fn_with_state(pod.clone(), sse::bounded);
     let leaving = from_fn_with_state(pod.clone(), leaving);
     let router = router.with_state(pod).merge(description);
-    router.layer(bounded).layer(leaving).layer(map_response(uncached))
+    let router = router.layer(bounded).layer(leaving);
+    router.layer(from_fn(unread::taken)).layer(map_response(uncached))
 }
 
 /// What is there while the configuration is wrong, which anybody may be told.

@@ -24,6 +24,9 @@ use profile::Profile;
 /// How long a long poll for changes may be silent.
 pub const POLL: Duration = Duration::from_secs(25);
 
+/// The word of a refusal: the host isn't served, yet or any more.
+pub const NOT_SERVED: &str = "no_such_host";
+
 /// An answer that takes a while.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 

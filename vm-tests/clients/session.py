@@ -22,6 +22,8 @@ import sys
 import slixmpp
 from slixmpp.xmlstream import ET
 
+from xmpp import connect
+
 
 class Failed(Exception):
     """What goes into "failed"."""
@@ -133,8 +135,7 @@ def say(answer):
 async def run(options):
     loop = asyncio.get_running_loop()
     session = Session(options)
-    session.enable_direct_tls = False
-    session.connect(options.host, options.port)
+    connect(session, options.host, options.port)
     try:
         up = await asyncio.wait_for(asyncio.shield(session.up), options.within)
     except asyncio.TimeoutError:

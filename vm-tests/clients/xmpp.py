@@ -120,4 +120,5 @@ def main():
     sys.exit(0 if facts["message_returned"] else 1)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -47,6 +47,16 @@ pub fn programs(name: &str, edits: &[Edit]) -> Result<PathBuf> {
 fn refresh(from: &Path, to: &Path, edits: &[Edit], name: &Path) -> Result<()> {
     if from.is_dir() {
         fs::create_dir_all(to)?;
+        for entry in fs::read_dir(to)? {
+            let entry = entry?;
+            if !from.join(entry.file_name()).exists() {
+                // Of an older checkout.
+                match entry.file_type()?.is_dir() {
+                    true => fs::remove_dir_all(entry.path())?,
+                    false => fs::remove_file(entry.path())?,
+                }
+            }
+        }
         let skipped = |file: &Path| file.ends_with("target") || file.ends_with("layers");
         for entry in fs::read_dir(from)? {
             let entry = entry?;
@@ -89,5 +99,9 @@ mod tests {
         assert_eq!(fs::read_to_string(to.join("a.rs")).unwrap(), "one three");
         assert_eq!(fs::read_to_string(to.join("b.rs")).unwrap(), "one two");
         assert!(refresh(&from, &to, &[edit("four")], Path::new("src")).is_err());
+        // What has gone goes.
+        fs::remove_file(from.join("b.rs")).unwrap();
+        refresh(&from, &to, &[edit("two")], Path::new("src")).unwrap();
+        assert!(to.join("a.rs").exists() && !to.join("b.rs").exists());
     }
 }

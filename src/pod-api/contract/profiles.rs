@@ -86,7 +86,7 @@ async fn an_avatar_is_uploaded_and_shown() {
     assert_eq!(found[0]["avatar"], expected);
 
     let webp = STANDARD.encode(b"RIFF\x04\0\0\0WEBP");
-    let large = "A".repeat(1024 * 1024 + 1);
+    let large = "A".repeat(1536 * 1024 + 1);
     for (kind, body, status, error) in [
         ("text/plain", webp.as_str(), 415, "unsupported_media_type"),
         ("image/svg+xml", "<svg/>", 415, "unsupported_media_type"),

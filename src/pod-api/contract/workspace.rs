@@ -127,7 +127,7 @@ async fn an_icon_is_also_given_as_it_is() {
 async fn what_is_no_icon_is_refused() {
     let (world, alice) = world().await;
     let webp = STANDARD.encode(b"RIFF\x04\0\0\0WEBP");
-    let large = "A".repeat(1024 * 1024 + 1);
+    let large = "A".repeat(1536 * 1024 + 1);
     for (kind, body, status, error) in [
         ("text/plain", webp.as_str(), 415, "unsupported_media_type"),
         ("image/svg+xml", "<svg/>", 415, "unsupported_media_type"),

@@ -12,6 +12,7 @@ mod harness;
 mod isolation;
 mod network;
 mod never_frozen;
+mod people;
 mod pod;
 mod power_cuts;
 mod root;
