@@ -1,6 +1,6 @@
 //! Which path is whose. What isn't here is answered by 404, or 405, and no body.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -48,12 +48,10 @@ const DESCRIPTION: &str = "/openapi.json";
 
 /// The whole API.
 pub fn router(pod: Arc<Pod>) -> Router {
-    let (router, document) = described();
-    let document = Bytes::from(document.to_string());
-    let description = Router::new().route(DESCRIPTION, get(describe)).with_state(document);
+    let description = Router::new().route(DESCRIPTION, get(describe));
     let bounded = from_fn_with_state(pod.clone(), sse::bounded);
     let leaving = from_fn_with_state(pod.clone(), leaving);
-    let router = router.with_state(pod).merge(description);
+    let router = Router::from(all()).with_state(pod).merge(description);
     let router = router.layer(bounded).layer(leaving);
     router.layer(from_fn(unread::taken)).layer(map_response(uncached))
 }
@@ -71,10 +69,9 @@ async fn leaving(State(pod): State<Arc<Pod>>, request: Request, next: Next) -> R
     }
 }
 
-/// All that can be asked for, and its description.
-fn described() -> (Router<Arc<Pod>>, Value) {
-    let (router, document) = all().split_for_parts();
-    (router, openapi::complete(&document))
+/// What can be asked for, in OpenAPI's words.
+fn description() -> Value {
+    openapi::complete(all().get_openapi())
 }
 
 fn all() -> OpenApiRouter<Arc<Pod>> {
@@ -146,8 +143,11 @@ fn all() -> OpenApiRouter<Arc<Pod>> {
         .routes(at(recovery::OTHER_PATHS[1], routes!(recovery::read, recovery::write)))
 }
 
-async fn describe(State(document): State<Bytes>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/json")], document)
+/// Made for the first who asks: few do, and it would take more of a start than all the rest.
+async fn describe() -> impl IntoResponse {
+    static TEXT: OnceLock<Bytes> = OnceLock::new();
+    let text = TEXT.get_or_init(|| Bytes::from(description().to_string()));
+    ([(CONTENT_TYPE, "application/json")], text.clone())
 }
 
 /// No answer is kept by a browser or a proxy.
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn each_route_is_documented() {
-        let document = described().1;
+        let document = description();
         assert_eq!(document["openapi"], "3.1.0");
         let mut names = std::collections::BTreeSet::new();
         let mut flawed = vec![];

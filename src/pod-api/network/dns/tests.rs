@@ -43,10 +43,20 @@ fn cname(of: &str, target: &str) -> Record {
     record(of, RData::CNAME(CNAME(name(target))))
 }
 
+/// One port for both. Another test may hold the TCP port of a free UDP port.
+async fn sockets() -> (UdpSocket, TcpListener) {
+    for _ in 0..100 {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+            return (udp, tcp);
+        }
+    }
+    panic!("cannot find a port that is free for both UDP and TCP");
+}
+
 impl FakeDns {
     async fn start(remembered: Vec<Record>, fresh: Vec<Record>) -> FakeDns {
-        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let tcp = TcpListener::bind(udp.local_addr().unwrap()).await.unwrap();
+        let (udp, tcp) = sockets().await;
         let port = udp.local_addr().unwrap().port();
         let zone = Arc::new(Mutex::new(Zone { remembered, fresh, ..Zone::default() }));
         let of_udp = zone.clone();
