@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::service::Service;
+use crate::upgrade::Trust;
 use crate::verity::Geometry;
 
 /// Where [`Initrd`] lies in the initrd.
@@ -28,8 +29,13 @@ pub const ASK_USER: u32 = 992;
 pub const RENDER_USER: u32 = 993;
 /// The same of the children that write and read backups.
 pub const BACKUP_USER: u32 = 994;
+/// The same of the child that installs upgrades.
+pub const INSTALL_USER: u32 = 995;
+/// The same of the child that tries whether the services serve.
+pub const PROBE_USER: u32 = 996;
 /// All of them: no layer's user is one.
-pub const OWN_USERS: [u32; 5] = [DHCP_USER, TIME_USER, ASK_USER, RENDER_USER, BACKUP_USER];
+pub const OWN_USERS: [u32; 7] =
+    [DHCP_USER, TIME_USER, ASK_USER, RENDER_USER, BACKUP_USER, INSTALL_USER, PROBE_USER];
 
 /// The initrd's file: what must be loaded to see the disk, and which root is the only one to open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +69,9 @@ pub struct Appliance {
     pub seed: Vec<Import>,
     /// In start order: each comes after all it waits for.
     pub services: Vec<Service>,
+    /// Whom it believes when it is given a successor.
+    #[serde(default)]
+    pub trust: Option<Trust>,
 }
 
 /// A directory on the data partition, mounted at its path.

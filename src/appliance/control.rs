@@ -14,6 +14,8 @@
 //! {"version":1,"verb":{"server_file":{"from":0}}}                 → {"server_file":{"text":"…","length":9}}
 //! {"version":1,"verb":{"backup":"state"}}                         → {"backup":{"task":…,…}}
 //! {"version":1,"verb":{"backup":{"create":{"id":…,"lock":…}}}}    → "accepted"
+//! {"version":1,"verb":{"upgrade":"install"}}                       → "accepted", and a descriptor
+//! {"version":1,"verb":"upgrade_state"}                             → {"upgrade":{"slots":[…],…}}
 //! ```
 //!
 //! What isn't granted is answered by `{"refused":…}`, a [`Refusal`], and the connection is closed.
@@ -26,6 +28,7 @@ use crate::backup::{self, Wish};
 use crate::hash::Digest;
 use crate::secret::Secret;
 use crate::settings::Settings;
+use crate::upgrade;
 
 /// Where the socket is. A service sees it only if it is granted a verb.
 pub const CONTROL_SOCKET: &str = "/run/stele/control.sock";
@@ -89,6 +92,10 @@ pub enum Verb {
     /// What shall be done about backups: [`Reply::Accepted`] before that is done, or
     /// [`Reply::Backup`] to [`Wish::State`].
     Backup(Box<Wish>),
+    /// Which system shall boot: see [`upgrade::Wish`].
+    Upgrade(upgrade::Wish),
+    /// How both slots are: [`Reply::Upgrade`].
+    UpgradeState,
 }
 
 /// A [`Verb`] without what it takes: what a service is granted.
@@ -113,6 +120,10 @@ pub enum VerbName {
     Settings,
     /// [`Verb::Backup`]
     Backup,
+    /// [`Verb::Upgrade`]
+    Upgrade,
+    /// [`Verb::UpgradeState`]
+    UpgradeState,
 }
 
 impl Verb {
@@ -128,6 +139,8 @@ impl Verb {
             Verb::RotationPending { .. } | Verb::RotationDone => VerbName::Rotation,
             Verb::Settings(_) | Verb::SettingsState | Verb::ServerFile { .. } => VerbName::Settings,
             Verb::Backup(_) => VerbName::Backup,
+            Verb::Upgrade(_) => VerbName::Upgrade,
+            Verb::UpgradeState => VerbName::UpgradeState,
         }
     }
 }
@@ -154,6 +167,8 @@ pub enum Reply {
     },
     /// To [`Wish::State`].
     Backup(Box<backup::State>),
+    /// To [`Verb::UpgradeState`].
+    Upgrade(Box<upgrade::State>),
     /// It will be done.
     Accepted,
     /// It won't.
@@ -188,6 +203,8 @@ pub enum Refusal {
     Busy,
     /// This backup isn't what was prepared last.
     NotPrepared,
+    /// Not now, or not here: why.
+    Upgrade(upgrade::Refused),
 }
 
 /// The whole machine.

@@ -12,4 +12,5 @@ pub mod secret;
 pub mod seed;
 pub mod service;
 pub mod settings;
+pub mod upgrade;
 pub mod verity;

@@ -284,6 +284,7 @@ fn appliance(plan: &Plan, lock: &Lock, boot: &Boot) -> Result<String> {
         volumes: plan.volumes.clone(),
         seed: plan.seed.clone(),
         services: plan.services.clone(),
+        trust: None,
     };
     Ok(serde_json::to_string_pretty(&appliance)? + "\n")
 }

@@ -126,6 +126,7 @@ pub fn answer(
         }
         Verb::Backup(_) if machine.phase == Phase::Ending => Err(Refusal::Ending),
         Verb::Backup(wish) => about.may(&wish).map(|()| accepted(Effect::Backup(wish))),
+        Verb::Upgrade(_) | Verb::UpgradeState => Err(Refusal::Forbidden),
     };
     granted.unwrap_or_else(|refusal| (Reply::Refused(refusal), None))
 }
