@@ -199,7 +199,14 @@ mod tests {
         ["/etc/prose", "/var/lib/prose-pod-api", "/var/lib/prosody", "/var/lib/prose-backups"];
 
     fn volumes() -> Vec<Volume> {
-        PATHS.map(|path| Volume { path: path.into(), mode: 0o750, uid: 0, gid: 0 }).into()
+        let volume = |path: &str| Volume {
+            path: path.into(),
+            mode: 0o750,
+            uid: 0,
+            gid: 0,
+            immutable: vec![],
+        };
+        PATHS.map(volume).into()
     }
 
     struct World(PathBuf);
