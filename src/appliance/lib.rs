@@ -6,6 +6,7 @@
 pub mod backup;
 pub mod boot;
 pub mod control;
+pub mod esp;
 pub mod gpt;
 pub mod hash;
 pub mod secret;
