@@ -25,9 +25,6 @@
 //! added, never changed. What belongs to the machine (its id, its clock, its journal, its verdicts)
 //! isn't set back.
 
-// The event loop's upgrades call it.
-#![expect(dead_code)]
-
 mod copying;
 mod plan;
 mod room;
@@ -40,7 +37,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use appliance::boot::Volume;
-use appliance::upgrade::Space;
+use appliance::upgrade::{Code, Refused, Space};
 use nix::sys::statvfs::statvfs;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -103,7 +100,7 @@ pub struct Amount {
 /// exchange that was cut short is finished, before volumes are mounted: it may take as long as
 /// [`WITHIN`], with the watchdog fed. A failure has changed nothing that the system before needs; a
 /// trial has failed with it.
-pub fn settle(data: &Path, boot: &Boot, volumes: &[Volume]) -> Result<Settled, Failure> {
+pub fn settle(data: &Path, boot: &Boot, volumes: &[Volume]) -> Result<(), Failure> {
     let known = Known::read(data)?;
     let steps = known.plan(boot)?;
     let settled = match steps.is_empty() {
@@ -114,7 +111,7 @@ pub fn settle(data: &Path, boot: &Boot, volumes: &[Volume]) -> Result<Settled, F
     };
     settled.tell(boot);
     clear_in_background(data);
-    Ok(settled)
+    Ok(())
 }
 
 /// The system has proved itself: the data is its own. To be called when it has been blessed, again
@@ -137,15 +134,21 @@ pub fn space(data: &Path, volumes: &[Volume]) -> Result<Space, Failure> {
 }
 
 /// May the other slot's system, which was blessed once, be given this data? It may not if what runs
-/// writes a format that it doesn't know.
-pub fn may_roll_back(data: &Path) -> Result<System, Failure> {
+/// writes a format that it doesn't know, or if there is no room to try it.
+pub fn may_roll_back(data: &Path, volumes: &[Volume]) -> Result<(), Refused> {
+    let refused = |code| move |why: Failure| Refused { code, message: why.to_string() };
+    other_must_know(data).map_err(refused(Code::Downgrade))?;
+    let space = space(data, volumes).and_then(room::must_suffice);
+    space.map_err(refused(Code::Space))
+}
+
+fn other_must_know(data: &Path) -> Result<(), Failure> {
     let what = "roll back";
     let unknown =
         || Failure::new(what, "the data doesn't say which formats the other system knows");
     let record = Known::read(data)?.record.ok_or_else(unknown)?;
-    let before = record.before.ok_or_else(unknown)?;
-    must_know(&before, &record.system).or_cannot(what)?;
-    Ok(before)
+    let other = record.before.ok_or_else(unknown)?;
+    must_know(&other, &record.system).or_cannot(what)
 }
 
 impl Known {
