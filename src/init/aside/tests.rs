@@ -39,16 +39,14 @@ fn volumes() -> Vec<Volume> {
 }
 
 /// Data on a disk of the first system's.
-struct World(PathBuf);
+struct World(tempfile::TempDir);
 
 const UPLOAD: &str = "volumes/var/lib/prosody/up%2ex/http_file_share/a.bin";
 const ARCHIVE: &str = "volumes/var/lib/prosody/x/archive/a.list";
 
 impl World {
-    fn new(name: &str) -> World {
-        let name = format!("stele-aside-{}-{name}", std::process::id());
-        let world = World(std::env::temp_dir().join(name));
-        let _ = fs::remove_dir_all(&world.0);
+    fn new() -> World {
+        let world = World(tempfile::tempdir().unwrap());
         for (path, text) in [
             ("settings.json", "old"),
             ("machine-id", "own"),
@@ -58,34 +56,34 @@ impl World {
         ] {
             world.put(path, text);
         }
-        symlink("../nowhere", world.0.join("volumes/etc/prose/link")).unwrap();
+        symlink("../nowhere", world.path().join("volumes/etc/prose/link")).unwrap();
         world.settle(&steady(1));
         world
     }
 
     fn put(&self, path: &str, text: &str) {
-        let path = self.0.join(path);
+        let path = self.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
     /// As [`settle`], but without a process of its own.
     fn settle(&self, boot: &Boot) -> Settled {
-        exchange::finish(&self.0).unwrap();
-        let steps = Known::read(&self.0).unwrap().plan(boot).unwrap();
-        let settled = carry_out(&steps, &self.0, boot, &volumes()).unwrap();
-        clear_of(&self.0, false).unwrap();
+        exchange::finish(self.path()).unwrap();
+        let steps = Known::read(self.path()).unwrap().plan(boot).unwrap();
+        let settled = carry_out(&steps, self.path(), boot, &volumes()).unwrap();
+        clear_of(self.path(), false).unwrap();
         settled
     }
 
     /// What a trial does to the data: it changes, deletes and adds.
     fn migrate(&self) {
-        let archive = self.0.join(ARCHIVE);
+        let archive = self.path().join(ARCHIVE);
         OpenOptions::new().append(true).open(archive).unwrap().write_all(b", new ones").unwrap();
         self.put("settings.json", "newer");
         self.put("volumes/etc/prose/env", "changed");
         self.put("volumes/var/lib/new/x", "new");
-        fs::remove_file(self.0.join(UPLOAD)).unwrap();
+        fs::remove_file(self.path().join(UPLOAD)).unwrap();
         self.put(&UPLOAD.replace("a.bin", "b.bin"), "another");
     }
 
@@ -93,9 +91,9 @@ impl World {
     fn seen(&self) -> BTreeMap<String, String> {
         let mut seen = BTreeMap::new();
         for name in [VOLUMES, SETTINGS, "machine-id"] {
-            for found in Walk::new(&self.0, name) {
+            for found in Walk::new(self.path(), name) {
                 let Found::Other(path, found) = found.unwrap() else { continue };
-                let here = self.0.join(&path);
+                let here = self.path().join(&path);
                 let what = match found.is_symlink() {
                     true => fs::read_link(here).unwrap().display().to_string(),
                     false => fs::read_to_string(here).unwrap(),
@@ -106,12 +104,16 @@ impl World {
         seen
     }
 
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
     fn has(&self, name: &str) -> bool {
-        exists(&self.0.join(name)).unwrap()
+        exists(self.path().join(name)).unwrap()
     }
 
     fn copying<'a>(&'a self, volumes: &'a [Volume], marker: &'a Marker) -> Copying<'a> {
-        Copying::new(&self.0, volumes, marker)
+        Copying::new(self.path(), volumes, marker)
     }
 
     /// The power goes: of what was written since, but not synced, anything may be missing.
@@ -119,18 +121,17 @@ impl World {
         if !self.has(ASIDE) {
             return;
         }
-        for found in Walk::new(&self.0, ASIDE) {
+        for found in Walk::new(self.path(), ASIDE) {
             let Found::Other(path, found) = found.unwrap() else { continue };
             if found.is_file() && found.nlink() == 1 {
-                File::options().write(true).open(self.0.join(path)).unwrap().set_len(1).unwrap();
+                File::options()
+                    .write(true)
+                    .open(self.path().join(path))
+                    .unwrap()
+                    .set_len(1)
+                    .unwrap();
             }
         }
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -187,10 +188,10 @@ fn what_is_done_follows_from_whose_data_it_is() {
 
 #[test]
 fn a_format_that_is_not_known_is_left_alone() {
-    let world = World::new("format");
-    bless(&world.0, &of_format(2, 3)).unwrap();
+    let world = World::new();
+    bless(world.path(), &of_format(2, 3)).unwrap();
     for boot in [trial(1), steady(1)] {
-        let refused = Known::read(&world.0).unwrap().plan(&boot).unwrap_err().to_string();
+        let refused = Known::read(world.path()).unwrap().plan(&boot).unwrap_err().to_string();
         assert_eq!(
             refused,
             "cannot use the data: the data is of format 3, which version 2.0.0 wrote; version \
@@ -198,43 +199,43 @@ fn a_format_that_is_not_known_is_left_alone() {
         );
     }
     let newer = Boot { system: of_format(4, 3), ..trial(4) };
-    assert_eq!(Known::read(&world.0).unwrap().plan(&newer), Ok(vec![Step::Keep]));
-    let refused = may_roll_back(&world.0, &volumes()).unwrap_err();
+    assert_eq!(Known::read(world.path()).unwrap().plan(&newer), Ok(vec![Step::Keep]));
+    let refused = may_roll_back(world.path(), &volumes()).unwrap_err();
     assert_eq!(refused.code, Code::Downgrade);
     assert!(refused.message.starts_with("cannot roll back: the data is of format 3"));
 }
 
 #[test]
 fn there_is_a_way_back_to_a_system_that_can_read_what_is_there() {
-    let world = World::new("way-back");
-    let may = || may_roll_back(&world.0, &volumes());
+    let world = World::new();
+    let may = || may_roll_back(world.path(), &volumes());
     assert_eq!(
         may().unwrap_err().message,
         "cannot roll back: the data doesn't say which formats the other system knows"
     );
-    bless(&world.0, &system(2)).unwrap();
+    bless(world.path(), &system(2)).unwrap();
     assert_eq!(may(), Ok(()));
     // Said twice, it is as true as once.
-    bless(&world.0, &system(2)).unwrap();
+    bless(world.path(), &system(2)).unwrap();
     assert_eq!(may(), Ok(()));
-    assert_eq!(Known::read(&world.0).unwrap().record.unwrap().before, Some(system(1)));
+    assert_eq!(Known::read(world.path()).unwrap().record.unwrap().before, Some(system(1)));
 }
 
 #[test]
 fn the_power_may_go_at_any_step_of_the_copy() {
     let volumes = volumes();
     let count = {
-        let world = World::new("count");
-        let marker = Marker::new(&world.0, &system(2)).unwrap();
+        let world = World::new();
+        let marker = Marker::new(world.path(), &system(2)).unwrap();
         let mut copying = world.copying(&volumes, &marker);
         (0..).take_while(|_| copying.step().unwrap()).count()
     };
     assert!(count > 20, "{count}");
     for cut in 0..=count {
         for next_is_old in [false, true] {
-            let world = World::new(&format!("cut-{cut}-{next_is_old}"));
+            let world = World::new();
             let before = world.seen();
-            let marker = Marker::new(&world.0, &system(2)).unwrap();
+            let marker = Marker::new(world.path(), &system(2)).unwrap();
             let mut copying = world.copying(&volumes, &marker);
             for _ in 0..cut {
                 assert!(copying.step().unwrap());
@@ -265,7 +266,7 @@ fn the_power_may_go_at_any_step_of_the_copy() {
 
 #[test]
 fn a_failed_trial_leaves_the_data_as_it_was_and_its_own_beside_it() {
-    let world = World::new("failed");
+    let world = World::new();
     let before = world.seen();
     let kept = world.settle(&trial(2)).kept.unwrap();
     assert_eq!(kept.files, 4);
@@ -274,7 +275,7 @@ fn a_failed_trial_leaves_the_data_as_it_was_and_its_own_beside_it() {
     // The archive, the settings and the environment; a deleted upload; two new files.
     assert_eq!(set_back, SetBack { tried: system(2), changed: 6 });
     assert_eq!(world.seen(), before);
-    let theirs = |path: &str| fs::read_to_string(world.0.join(FAILED).join(path)).unwrap();
+    let theirs = |path: &str| fs::read_to_string(world.path().join(FAILED).join(path)).unwrap();
     assert_eq!(theirs(ARCHIVE), "old messages, new ones");
     assert_eq!(theirs("settings.json"), "newer");
     assert!(theirs(MARKER).contains("2.0.0"));
@@ -284,19 +285,19 @@ fn a_failed_trial_leaves_the_data_as_it_was_and_its_own_beside_it() {
     // Or until the disk is nearly full.
     world.settle(&steady(1));
     assert!(world.has(FAILED));
-    clear_of(&world.0, true).unwrap();
+    clear_of(world.path(), true).unwrap();
     assert!(!world.has(FAILED));
     assert_eq!(world.seen(), before);
 }
 
 #[test]
 fn the_power_may_go_while_the_data_is_set_back() {
-    let world = World::new("set-back");
+    let world = World::new();
     let before = world.seen();
     world.settle(&trial(2));
     world.migrate();
-    let marker = Known::read(&world.0).unwrap().marker.unwrap();
-    marker.exchange.begin(&world.0).unwrap();
+    let marker = Known::read(world.path()).unwrap().marker.unwrap();
+    marker.exchange.begin(world.path()).unwrap();
     // Here. (That it may go at any step from here on, the exchange's own tests show.)
     assert_eq!(world.settle(&steady(1)), Settled::default());
     assert_eq!(world.seen(), before);
@@ -306,12 +307,12 @@ fn the_power_may_go_while_the_data_is_set_back() {
 #[test]
 fn what_a_blessed_system_has_made_is_never_set_back() {
     for is_told in [true, false] {
-        let world = World::new(&format!("blessed-{is_told}"));
+        let world = World::new();
         world.settle(&trial(2));
         world.migrate();
         let after = world.seen();
         if is_told {
-            adopt(&world.0, &system(2)).unwrap();
+            adopt(world.path(), &system(2)).unwrap();
         }
         // Whoever comes next: itself, or the one before, which is tried once more.
         world.settle(&steady(2));
@@ -324,20 +325,20 @@ fn what_a_blessed_system_has_made_is_never_set_back() {
         // Each of the two writes of a blessing may be the last before a cut.
         world.settle(&trial(3));
         let record = Record { system: system(3), before: Some(system(2)) };
-        write(&world.0.join(SYSTEM), &record).unwrap();
+        write(world.path().join(SYSTEM), &record).unwrap();
         world.settle(&steady(3));
         assert!(!world.has(MARKER));
-        assert_eq!(Known::read(&world.0).unwrap().record, Some(record));
+        assert_eq!(Known::read(world.path()).unwrap().record, Some(record));
     }
 }
 
 #[test]
 fn only_what_never_changes_shares_its_content() {
-    let world = World::new("links");
+    let world = World::new();
     world.settle(&trial(2));
     let number = |path: PathBuf| fs::symlink_metadata(path).unwrap().ino();
     for (path, is_shared) in [(UPLOAD, true), (ARCHIVE, false), ("settings.json", false)] {
-        let (here, kept) = (world.0.join(path), world.0.join(ASIDE).join(path));
+        let (here, kept) = (world.path().join(path), world.path().join(ASIDE).join(path));
         assert_eq!(number(here.clone()) == number(kept.clone()), is_shared, "{path}");
         if !is_shared {
             OpenOptions::new().append(true).open(&here).unwrap().write_all(b"!").unwrap();
@@ -348,8 +349,8 @@ fn only_what_never_changes_shares_its_content() {
 
 #[test]
 fn a_copy_is_like_what_it_is_a_copy_of() {
-    let world = World::new("like");
-    let folder = world.0.join("volumes/var/lib/prosody/x");
+    let world = World::new();
+    let folder = world.path().join("volumes/var/lib/prosody/x");
     let long_ago = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789);
     // 64 MiB and a hole in the middle.
     let mut big = File::create(folder.join("big")).unwrap();
@@ -365,7 +366,7 @@ fn a_copy_is_like_what_it_is_a_copy_of() {
         for (path, owner) in [("big", 901), ("archive", 902), (".", 1_000_000)] {
             lchown(folder.join(path), Some(owner), Some(owner + 1)).unwrap();
         }
-        lchown(world.0.join("volumes/etc/prose/link"), Some(903), Some(904)).unwrap();
+        lchown(world.path().join("volumes/etc/prose/link"), Some(903), Some(904)).unwrap();
         // A change of owner takes that bit away.
         big.set_permissions(Permissions::from_mode(0o2640)).unwrap();
     }
@@ -373,10 +374,10 @@ fn a_copy_is_like_what_it_is_a_copy_of() {
     File::open(&folder).unwrap().set_modified(long_ago).unwrap();
     world.settle(&trial(2));
     let mut compared = 0;
-    for found in Walk::new(&world.0, VOLUMES) {
+    for found in Walk::new(world.path(), VOLUMES) {
         let (Found::Folder(path, _) | Found::Other(path, _)) = found.unwrap() else { continue };
         let look = |within: &Path| fs::symlink_metadata(within.join(&path));
-        let (is, copy) = (look(&world.0).unwrap(), look(&world.0.join(ASIDE)));
+        let (is, copy) = (look(world.path()).unwrap(), look(world.path().join(ASIDE)));
         if is.file_type().is_fifo() {
             assert!(copy.is_err());
             continue;
@@ -391,7 +392,7 @@ fn a_copy_is_like_what_it_is_a_copy_of() {
         compared += 1;
     }
     assert_eq!(compared, 17);
-    let copy = world.0.join(ASIDE).join("volumes/var/lib/prosody/x");
+    let copy = world.path().join(ASIDE).join("volumes/var/lib/prosody/x");
     let big = fs::read(copy.join("big")).unwrap();
     assert!(big.starts_with(&[7; 1 << 16]) && big.ends_with(&[0, 9, 9, 9]));
     assert!(fs::metadata(copy.join("big")).unwrap().blocks() * 512 < 1 << 20);
@@ -400,36 +401,36 @@ fn a_copy_is_like_what_it_is_a_copy_of() {
 
 #[test]
 fn a_copy_that_fails_leaves_nothing() {
-    let world = World::new("fails");
+    let world = World::new();
     // What can still be named here can't be in the copy's folder any more.
-    let mut path = world.0.join("volumes/var/lib/prosody");
+    let mut path = world.path().join("volumes/var/lib/prosody");
     let room = libc::PATH_MAX as usize - 3;
     while path.as_os_str().len() < room - 1 {
         let length = (room - 1 - path.as_os_str().len()).clamp(1, 200);
         path.push("x".repeat(length));
     }
     fs::create_dir_all(&path).unwrap();
-    let before = Known::read(&world.0).unwrap();
-    let failure = carry_out(&[Step::Keep], &world.0, &trial(2), &volumes()).unwrap_err();
+    let before = Known::read(world.path()).unwrap();
+    let failure = carry_out(&[Step::Keep], world.path(), &trial(2), &volumes()).unwrap_err();
     assert!(failure.to_string().starts_with("cannot make folder "), "{failure}");
     assert!(!world.has(ASIDE) && !world.has(MARKER));
-    assert_eq!(Known::read(&world.0).unwrap(), before);
+    assert_eq!(Known::read(world.path()).unwrap(), before);
 }
 
 #[test]
 fn it_takes_what_is_copied_and_needs_room_for_that() {
-    let world = World::new("room");
-    let space = || space(&world.0, &volumes()).unwrap();
-    let blocks = |path: &str| fs::metadata(world.0.join(path)).unwrap().blocks() * 512;
+    let world = World::new();
+    let space = || space(world.path(), &volumes()).unwrap();
+    let blocks = |path: &str| fs::metadata(world.path().join(path)).unwrap().blocks() * 512;
     let before = space().needed;
     world.put(&UPLOAD.replace("a.bin", "large.bin"), &"x".repeat(1 << 20));
     assert!(space().needed < before + (1 << 16));
     let large = "volumes/var/lib/prosody/x/archive/large.list";
     world.put(large, &"x".repeat(1 << 20));
-    File::open(world.0.join(large)).unwrap().sync_all().unwrap();
+    File::open(world.path().join(large)).unwrap().sync_all().unwrap();
     assert!(space().needed >= before + blocks(large));
     // More files than can be counted in no time.
-    let all = room::measure(&world.0, &volumes(), clock::Moment::ZERO).unwrap();
+    let all = room::measure(world.path(), &volumes(), clock::Moment::ZERO).unwrap();
     assert!(all.needed > space().needed);
     for (needed, free, fits) in [(5, 5, true), (0, 0, true), (6, 5, false)] {
         let result = room::must_suffice(Space { free, needed });
@@ -440,14 +441,14 @@ fn it_takes_what_is_copied_and_needs_room_for_that() {
 #[test]
 fn a_paper_that_cannot_be_read_stops_the_boot() {
     for (name, text) in [(MARKER, ""), (MARKER, "{}"), (SYSTEM, r#"{"system":1}"#)] {
-        let world = World::new("paper");
+        let world = World::new();
         world.put(name, text);
-        let failure = Known::read(&world.0).unwrap_err().to_string();
+        let failure = Known::read(world.path()).unwrap_err().to_string();
         assert!(failure.starts_with("cannot understand "), "{failure}");
     }
     // One of a newer version says more.
-    let world = World::new("newer");
-    let text = fs::read_to_string(world.0.join(SYSTEM)).unwrap();
+    let world = World::new();
+    let text = fs::read_to_string(world.path().join(SYSTEM)).unwrap();
     world.put(SYSTEM, &text.replacen('{', r#"{"more":true,"#, 1));
-    assert_eq!(Known::read(&world.0).unwrap().record.unwrap().system, system(1));
+    assert_eq!(Known::read(world.path()).unwrap().record.unwrap().system, system(1));
 }
