@@ -5,6 +5,7 @@
 
 pub mod backup;
 pub mod boot;
+pub mod boot_record;
 pub mod bundle;
 pub mod control;
 pub mod esp;
