@@ -8,6 +8,7 @@ pub mod boot;
 pub mod control;
 pub mod gpt;
 pub mod hash;
+pub mod probe;
 pub mod secret;
 pub mod seed;
 pub mod service;
