@@ -5,9 +5,12 @@
 
 pub mod backup;
 pub mod boot;
+pub mod bundle;
 pub mod control;
+pub mod esp;
 pub mod gpt;
 pub mod hash;
+pub mod name;
 pub mod probe;
 pub mod secret;
 pub mod seed;
@@ -15,3 +18,4 @@ pub mod service;
 pub mod settings;
 pub mod upgrade;
 pub mod verity;
+pub mod version;

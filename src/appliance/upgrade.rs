@@ -101,6 +101,9 @@ pub struct Trust {
     pub product: String,
     /// The architecture, as Debian calls it.
     pub architecture: String,
+    /// No version before this one comes after this image.
+    #[serde(default)]
+    pub floor: Option<String>,
     /// Ed25519 public keys, 64 hexadecimal digits each: the one in use, and the next. With none, no
     /// bundle is taken.
     pub keys: Vec<String>,

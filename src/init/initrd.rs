@@ -9,7 +9,7 @@ use appliance::boot::{INITRD_FILE, INITRD_MODULES, Initrd};
 
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::notice;
-use crate::{end, log, modules, mounts, slot, switch_root, sysctl, verity, watchdog};
+use crate::{end, log, modules, mounts, slot, switch_root, sysctl, systems, verity, watchdog};
 
 /// How long the disk may take to appear.
 const DISK_WITHIN: Duration = Duration::from_secs(10);
@@ -40,6 +40,7 @@ fn open_root() -> Result<Infallible, Failure> {
     let device = verity::open(&slot, &root)?;
     switch_root::mount_root(&device)?;
     notice!("initrd: root {} opened", root.root_hash);
+    systems::leave_word(&root)?;
     notice!("initrd: hands over to the root");
     watchdog::hand_over()?;
     Err(switch_root::hand_over())

@@ -20,7 +20,9 @@ mod control;
 mod credentials;
 mod data;
 mod dhcp;
+mod direct;
 mod end;
+mod esp_device;
 mod event_loop;
 mod exchange;
 mod failure;
@@ -33,6 +35,7 @@ mod kernel_log;
 mod last_failure;
 mod launch;
 mod lifecycle;
+mod loader;
 mod log;
 mod memory;
 mod modules;
@@ -44,6 +47,7 @@ mod power_button;
 mod probe;
 mod pulse;
 mod random;
+mod read_through;
 mod render;
 mod root;
 mod seed;
@@ -53,8 +57,10 @@ mod supervisor;
 mod switch_root;
 mod sys;
 mod sysctl;
+mod systems;
 mod time;
 mod tool;
+mod upgrade;
 mod verity;
 mod volumes;
 mod watchdog;
@@ -76,6 +82,7 @@ fn main() {
         ["control", request] => control::client::run(request),
         ["ask"] => ask::run(),
         ["render"] => render::run(),
+        ["read"] => read_through::run(),
         _ => {
             eprintln!("stele-init is PID 1 of an appliance; nobody else runs it");
             std::process::exit(2)
@@ -86,7 +93,7 @@ fn main() {
 #[cfg(test)]
 mod tests {
     /// What decides is apart from what does: these look at nothing but their arguments.
-    const PURE: [(&str, &str); 13] = [
+    const PURE: [(&str, &str); 16] = [
         ("backup.rs", include_str!("backup.rs")),
         ("configuration.rs", include_str!("configuration.rs")),
         ("control.rs", include_str!("control.rs")),
@@ -94,6 +101,9 @@ mod tests {
         ("gate.rs", include_str!("gate.rs")),
         ("lifecycle.rs", include_str!("lifecycle.rs")),
         ("supervisor.rs", include_str!("supervisor.rs")),
+        ("upgrade.rs", include_str!("upgrade.rs")),
+        ("upgrade/kept.rs", include_str!("upgrade/kept.rs")),
+        ("upgrade/trial.rs", include_str!("upgrade/trial.rs")),
         ("dhcp/client.rs", include_str!("dhcp/client.rs")),
         ("dhcp/message.rs", include_str!("dhcp/message.rs")),
         ("time/client.rs", include_str!("time/client.rs")),

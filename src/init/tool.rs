@@ -41,7 +41,7 @@ pub fn run(program: &str, arguments: &[&str], within: Duration) -> Result<i32, F
             dup2_stderr(output.writer())?;
             sys::drop_bounding_set(&[])?;
             set_no_new_privs()?;
-            sys::forget_signals_and_files();
+            sys::forget_signals_and_files(3);
             Ok(exec.run())
         };
         let _ = become_it();

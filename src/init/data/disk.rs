@@ -2,19 +2,17 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use appliance::gpt::completion::{HEAD_SECTORS, SLOT_B, TAIL_SECTORS};
 use appliance::gpt::{Extent, Partition, SECTOR, Table};
-use nix::libc::{O_DIRECT, O_DSYNC};
 
+use crate::direct;
 use crate::failure::{Failure, OrCannot as _};
 use crate::sys::{self, PartitionChange};
 
 const BLOCK_DEVICES: &str = "/sys/block";
-/// What memory and length of an unbuffered write are a multiple of, whatever the disk.
-const PAGE: usize = 4096;
 
 /// A disk.
 #[derive(Debug)]
@@ -38,6 +36,11 @@ pub struct Ends {
 impl Disk {
     /// The one below the root: through dm-verity to the slot, and from that to its disk.
     pub fn of_root() -> Result<Disk, Failure> {
+        Ok(Disk::and_slot_of_root()?.0)
+    }
+
+    /// The same, and the sector at which the slot begins.
+    pub fn and_slot_of_root() -> Result<(Disk, u64), Failure> {
         let what = "find the disk of the root";
         let device = fs::metadata("/").or_cannot(what)?.dev();
         let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
@@ -47,7 +50,8 @@ impl Disk {
         let slot = slot.path().canonicalize().or_cannot(what)?;
         // …/block/vda/vda3: a partition lies in its disk's folder.
         let name = slot.parent().and_then(Path::file_name).and_then(|name| name.to_str());
-        Disk::open(name.ok_or("the slot is no partition").or_cannot(what)?)
+        let start = number(&slot.join("start")).or_cannot(what)?;
+        Ok((Disk::open(name.ok_or("the slot is no partition").or_cannot(what)?)?, start))
     }
 
     /// The disk of this name.
@@ -82,18 +86,9 @@ impl Disk {
         Ok(bytes)
     }
 
-    /// Writes whole sectors, and no others: past the kernel's cache, which would write the rest of
-    /// a page along. Comes back when they are on the disk for good.
+    /// Writes whole sectors, and no others. Comes back when they are on the disk for good.
     pub fn write(&self, Extent { offset, bytes }: &Extent) -> io::Result<()> {
-        let mut options = File::options();
-        options.write(true).custom_flags(O_DIRECT | O_DSYNC);
-        let file = options.open(Path::new("/dev").join(&self.name))?;
-        let mut aligned = vec![0; bytes.len() + PAGE];
-        let start = aligned.as_ptr().align_offset(PAGE);
-        let place = aligned.get_mut(start..start.saturating_add(bytes.len()));
-        let place = place.ok_or(io::ErrorKind::InvalidInput)?;
-        place.copy_from_slice(bytes);
-        file.write_all_at(place, *offset)
+        direct::write(&Path::new("/dev").join(&self.name), *offset, bytes)
     }
 
     /// What the kernel calls `partition`, the `index`-th of the table (from 0), in `/dev`. It is

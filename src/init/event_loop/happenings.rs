@@ -66,6 +66,7 @@ impl EventLoop {
         let outcome = if is_success { Outcome::Success } else { Outcome::Failure };
         self.tell(id, Event::Exit(outcome, now));
         self.backup_sees_end(id);
+        self.upgrade_sees_end(id, ending);
     }
 
     /// A process that some service left behind; it is in that service's cgroup to the last.
