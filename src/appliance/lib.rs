@@ -12,6 +12,7 @@ pub mod esp;
 pub mod gpt;
 pub mod hash;
 pub mod name;
+pub mod probe;
 pub mod secret;
 pub mod seed;
 pub mod service;

@@ -40,13 +40,16 @@ pub enum Program {
     Init,
     /// The Prose Pod API.
     PodApi,
+    /// What tries whether services serve.
+    Probe,
 }
 
 impl Program {
     /// All there are.
-    pub const ALL: [Program; 4] = [Program::Backup, Program::Front, Program::Init, Program::PodApi];
+    pub const ALL: [Program; 5] =
+        [Program::Backup, Program::Front, Program::Init, Program::PodApi, Program::Probe];
     /// Those that are where a layer puts them; PID 1's place is the builder's business.
-    const PLACED: [Program; 3] = [Program::Backup, Program::Front, Program::PodApi];
+    const PLACED: [Program; 4] = [Program::Backup, Program::Front, Program::PodApi, Program::Probe];
 
     /// The name of its file.
     pub fn name(self) -> &'static str {
@@ -55,6 +58,7 @@ impl Program {
             Program::Front => "front",
             Program::Init => "stele-init",
             Program::PodApi => "pod-api",
+            Program::Probe => "stele-probe",
         }
     }
 
@@ -65,6 +69,7 @@ impl Program {
             Program::Front => ("front", "server"),
             Program::Init => ("init", "init"),
             Program::PodApi => ("pod-api", "server"),
+            Program::Probe => ("probe", "init"),
         }
     }
 }
