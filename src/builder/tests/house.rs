@@ -19,6 +19,7 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("init", &["appliance"]),
     ("loader", &[]),
     ("pod-api", &["appliance"]),
+    ("signing", &["appliance"]),
     ("vm-tests", &["appliance"]),
 ];
 
