@@ -138,7 +138,7 @@ impl Look {
             kept: read_kept(),
             word: last_failure::last().map(last_failure::word),
             date: clock::date().as_secs(),
-            floor: trust.floor.clone(),
+            floor: trust.floor.as_ref().map(ToString::to_string),
         };
         let (upgrade, effects) = Upgrade::begin(found);
         let mut this = Systems { upgrade, esp, root, trust };

@@ -17,7 +17,8 @@ use support::{STELE, said};
 
 /// `nobody`: who has no home and no rights.
 const NOBODY: u32 = 65534;
-const PROGRAMS: [&str; 5] = ["front", "pod-api", "stele-backup", "stele-init", "stele-probe"];
+const PROGRAMS: [&str; 6] =
+    ["front", "pod-api", "stele-backup", "stele-init", "stele-loader", "stele-probe"];
 
 #[test]
 fn a_stranger_builds_the_same_bytes_elsewhere() {
