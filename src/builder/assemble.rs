@@ -288,6 +288,7 @@ fn appliance(plan: &Plan, lock: &Lock, boot: &Boot) -> Result<String> {
         modules: boot.root.clone(),
         data: plan.data.clone(),
         volumes: plan.volumes.clone(),
+        data_format: recipe.data_format,
         seed: plan.seed.clone(),
         services: plan.services.clone(),
         trust: None,

@@ -171,6 +171,10 @@ pub struct VolumeEntry {
     pub owner: Owner,
     /// Permission bits.
     pub mode: Mode,
+    /// Files in it that are never changed once they have their names, only deleted: paths within
+    /// the volume, perhaps with `*`. They needn't be copied to be kept.
+    #[serde(default)]
+    pub immutable: Vec<String>,
 }
 
 /// The programs of e2fsprogs.

@@ -36,6 +36,14 @@ pub struct Recipe {
     /// The kernel's start.
     #[serde(default)]
     pub boot: Boot,
+    /// To be raised when what is in the volumes can't be read any more by the versions before: to
+    /// those there is no way back then.
+    #[serde(default = "first_format")]
+    pub data_format: u32,
+}
+
+fn first_format() -> u32 {
+    1
 }
 
 fn layers_beside_recipes() -> Vec<PathBuf> {

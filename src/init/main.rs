@@ -10,6 +10,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod aside;
 mod ask;
 mod backup;
 mod cgroup;
@@ -94,7 +95,8 @@ fn main() {
 #[cfg(test)]
 mod tests {
     /// What decides is apart from what does: these look at nothing but their arguments.
-    const PURE: [(&str, &str); 16] = [
+    const PURE: [(&str, &str); 17] = [
+        ("aside/plan.rs", include_str!("aside/plan.rs")),
         ("backup.rs", include_str!("backup.rs")),
         ("configuration.rs", include_str!("configuration.rs")),
         ("control.rs", include_str!("control.rs")),

@@ -78,6 +78,9 @@ fn open_data(appliance: &Appliance) -> Result<Option<Systems>, Failure> {
     if exchange::finish(Path::new(data::AT))? {
         notice!("root: what the power cut short is finished: the data has been exchanged");
     }
+    if let Some(systems) = &systems {
+        systems.settle_data(&appliance.volumes)?;
+    }
     volumes::mount_all(&appliance.volumes)?;
     notice!("root: {} volumes on the data", appliance.volumes.len());
     watchdog::feed();

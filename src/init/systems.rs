@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use appliance::boot::Appliance;
+use appliance::boot::{Appliance, Volume};
 use appliance::esp::Entry;
 use appliance::gpt::{Guid, Table};
 use appliance::upgrade::{Order, Side, Space, Trust};
@@ -25,7 +25,7 @@ use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice, warning};
 use crate::upgrade::kept::{Kept, System};
 use crate::upgrade::{Boot, Edit, Effect, Event, Found, Listed, Passed, Upgrade, boot};
-use crate::{data, keep, last_failure, loader, second_net};
+use crate::{aside, data, keep, last_failure, loader, second_net};
 
 /// Where the initrd leaves word of the root that it opened.
 const ROOT: &str = "/run/stele/root.json";
@@ -52,6 +52,7 @@ pub struct Systems {
     esp: EspDevice,
     root: Geometry,
     trust: Trust,
+    data_format: u32,
 }
 
 /// In the initrd: this root has been opened.
@@ -141,7 +142,8 @@ impl Look {
             floor: trust.floor.as_ref().map(ToString::to_string),
         };
         let (upgrade, effects) = Upgrade::begin(found);
-        let mut this = Systems { upgrade, esp, root, trust };
+        let data_format = appliance.data_format;
+        let mut this = Systems { upgrade, esp, root, trust, data_format };
         for effect in effects {
             if let Effect::Reboot(why) = effect {
                 return Err(Failure::new("go on with this system", why));
@@ -167,7 +169,14 @@ impl Systems {
                 last_failure::keep_of(check.as_deref(), why);
                 vec![]
             }
-            Effect::Settled | Effect::ReadRoot | Effect::Reboot(_) => vec![],
+            Effect::Settled => {
+                if let Err(failure) = aside::bless(Path::new(data::AT), &self.of_data()) {
+                    // The next boot does it.
+                    error!("upgrade: {failure}");
+                }
+                vec![]
+            }
+            Effect::ReadRoot | Effect::Reboot(_) => vec![],
         }
     }
 
@@ -183,6 +192,23 @@ impl Systems {
         }
         let written = written.map_err(|failure| failure.to_string());
         self.upgrade.on(Event::Written(edit, written), now)
+    }
+
+    /// What runs, as far as its data is concerned.
+    fn of_data(&self) -> aside::System {
+        let System { version, root_hash, .. } = self.upgrade.running();
+        let data_format = self.data_format;
+        aside::System { root: *root_hash, version: version.clone(), data_format }
+    }
+
+    /// Sees to it that the data is what this system may use, before anybody uses it.
+    pub fn settle_data(&self, volumes: &[Volume]) -> Result<(), Failure> {
+        let boot = aside::Boot {
+            system: self.of_data(),
+            is_trial: matches!(self.upgrade.boot(), Boot::Trial { .. }),
+            is_other_blessed: self.upgrade.has_other(),
+        };
+        aside::settle(Path::new(data::AT), &boot, volumes)
     }
 
     /// What the ESP lists now.

@@ -110,7 +110,8 @@ pub enum Effect {
     Write(Edit),
     /// Read every block of the root; then say [`Event::Read`].
     ReadRoot,
-    /// What was kept aside of the data, for the system before this one, isn't needed any more.
+    /// What was kept aside of the data, for the system before this one, isn't needed any more. (Of one
+    /// that was blessed in an earlier boot, [`crate::aside::settle`] finds that out.)
     Settled,
     /// Keep why this boot is given up, and which check says so.
     KeepReason {
@@ -199,7 +200,6 @@ impl Upgrade {
                 if leftover {
                     effects.push(Effect::Write(Edit::Condemn(running.side.other())));
                 }
-                effects.push(Effect::Settled);
             }
             Boot::Trial { .. } => {
                 kept.counting = Counting::Proved;
@@ -376,7 +376,7 @@ impl Upgrade {
     }
 
     /// Is there another that boots, should this one not?
-    fn has_other(&self) -> bool {
+    pub fn has_other(&self) -> bool {
         matches!(self.listed.of(self.running.side.other()), Entry::Blessed { .. })
     }
 

@@ -14,6 +14,7 @@
 //! |---|---|---|
 //! | the disk appears | `slot.rs` | 10 s, looked at each 500 ms |
 //! | a file system is made, or checked | `tool.rs` | 60 s, 600 s, and 10 s to go; fed each 50 ms |
+//! | data is kept aside, or set back | `tool.rs` | 1800 s, and 10 s to go; fed each 50 ms |
 //! | why there is no data stays on the console | `data.rs` | 60 s, fed each second |
 //! | something happens | `event_loop.rs` | 60 s, 5 s with a watchdog; 1 s if the kernel refuses |
 //! | a service answers on loopback | `probe.rs`, `pulse.rs` | 5 ms |

@@ -242,7 +242,7 @@ impl UkiOutcome {
         for service in &appliance.services {
             println!("  service     {}: {}", service.name, described(service));
         }
-        for Volume { path, mode, uid, gid } in &appliance.volumes {
+        for Volume { path, mode, uid, gid, .. } in &appliance.volumes {
             println!("  volume      {path}, mode {mode:04o}, owner {uid}:{gid}");
         }
     }

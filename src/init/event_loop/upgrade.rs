@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
 use appliance::boot::INSTALL_USER;
 use appliance::control::Refusal;
 use appliance::service::{Kind, Limits, Memory, Millis, Service};
-use appliance::upgrade::{Check, Code, Line, PROGRAM, Refused, Space, State, Wish};
+use appliance::upgrade::{Check, Code, Line, PROGRAM, Refused, State, Wish};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::EventLoop;
@@ -22,7 +23,7 @@ use crate::systems::{self, Systems};
 use crate::upgrade::trial::CRASH_LOOP;
 use crate::upgrade::{Boot, Effect, Event};
 use crate::worker::{Input, Worker};
-use crate::{child, read_through, second_net};
+use crate::{aside, child, data, read_through, second_net};
 
 /// As long as the slowest of uplinks takes.
 const WITHIN: Millis = Millis(6 * 3600 * 1000);
@@ -111,7 +112,13 @@ impl EventLoop {
         if *wish == Wish::Install && !upgrading.systems.has_keys() {
             return refused(Code::NoKeys, "this image was built without keys: it believes nobody");
         }
-        upgrading.systems.upgrade.may(wish).map_err(Refusal::Upgrade)
+        upgrading.systems.upgrade.may(wish).map_err(Refusal::Upgrade)?;
+        match wish {
+            Wish::Install => Ok(()),
+            Wish::Rollback => {
+                aside::may_roll_back(Path::new(data::AT), &self.volumes).map_err(Refusal::Upgrade)
+            }
+        }
     }
 
     /// What was allowed is done. With it comes where a bundle goes.
@@ -135,7 +142,8 @@ impl EventLoop {
         let what = "take a bundle";
         let upgrading = self.upgrading.as_mut().ok_or("there is no second slot").or_cannot(what)?;
         let [esp, slot] = upgrading.systems.devices()?;
-        let order = upgrading.systems.order(Space::default());
+        let space = aside::space(Path::new(data::AT), &self.volumes)?;
+        let order = upgrading.systems.order(space);
         let order = child::paper(&serde_json::to_vec(&order).or_cannot(what)?).or_cannot(what)?;
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
