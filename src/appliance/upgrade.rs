@@ -270,10 +270,17 @@ pub struct State {
 pub struct Check {
     /// Its name: `services`, `crash_loop`, `data`, `xmpp`, `api`, `network`, `loader`.
     pub name: String,
-    /// Did it pass, when it was looked at last?
+    /// Does it pass?
     pub passes: bool,
-    /// Why not.
+    /// Why not; or, if it does, why it didn't when it was looked at last.
     pub why: Option<String>,
+}
+
+impl Check {
+    /// Does it pass, though not when it was looked at last?
+    pub fn is_in_doubt(&self) -> bool {
+        self.passes && self.why.is_some()
+    }
 }
 
 /// Why a trial failed. One root's verdict is final.

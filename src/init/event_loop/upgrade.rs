@@ -195,10 +195,10 @@ impl EventLoop {
         }
     }
 
-    /// What was found from outside.
+    /// What was found from outside; nothing, once nobody looks any more.
     pub(super) fn on_health(&mut self, checks: Vec<Check>) {
         if let Some(upgrading) = &mut self.upgrading {
-            upgrading.probed = Some((clock::now(), checks));
+            upgrading.probed = (!checks.is_empty()).then(|| (clock::now(), checks));
         }
     }
 
