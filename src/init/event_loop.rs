@@ -6,6 +6,7 @@ mod backup;
 mod configuration;
 mod gate;
 mod happenings;
+mod health;
 mod network;
 mod orders;
 mod requests;
@@ -26,6 +27,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use self::backup::Keeping;
 use self::gate::Bootstrap;
+use self::health::Probing;
 use self::upgrade::Upgrading;
 use crate::clock::{self, Moment};
 use crate::control::socket::{Door, Key};
@@ -74,6 +76,7 @@ pub struct EventLoop {
     backups: Keeping,
     /// Both systems of this machine, if it has two.
     upgrading: Option<Upgrading>,
+    probing: Probing,
     volumes: Vec<Volume>,
     network: Network,
     is_network_ready: bool,
@@ -143,6 +146,7 @@ impl EventLoop {
             bootstrap,
             backups: Keeping::begin(&volumes),
             upgrading: systems.map(Upgrading::begin),
+            probing: Probing::of(&services)?,
             volumes,
             network,
             is_network_ready: false,
@@ -282,6 +286,7 @@ impl EventLoop {
             self.bootstrap.as_ref().and_then(Bootstrap::deadline),
             self.backups.deadline(),
             self.upgrading.as_ref().and_then(Upgrading::deadline),
+            self.probing.deadline(),
             self.door.as_ref().and_then(|door| door.deadline(now)),
             self.end.map(|leaving| leaving.by),
             watchdog::is_armed().then_some(self.feed_at),
@@ -329,6 +334,7 @@ impl EventLoop {
         self.on_gate_time(now);
         self.on_configuration_time(now);
         self.on_backup_time(now);
+        self.on_probe_time(now);
         self.on_upgrade_time(now);
         if let Some(door) = &mut self.door {
             door.on_time(now);

@@ -164,6 +164,11 @@ impl fmt::Write for OneLine<'_> {
     }
 }
 
+/// A line of init's own.
+pub fn own(priority: Priority, text: impl Display) {
+    write(priority, "stele-init", text);
+}
+
 /// `notice!("initrd: slot found on {name}")`: the normal course of things.
 macro_rules! notice {
     ($($text:tt)*) => {

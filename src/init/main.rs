@@ -28,6 +28,7 @@ mod event_loop;
 mod exchange;
 mod failure;
 mod gate;
+mod health;
 mod initrd;
 mod jail;
 mod journal;
@@ -51,6 +52,7 @@ mod random;
 mod read_through;
 mod render;
 mod root;
+mod second_net;
 mod seed;
 mod server_file;
 mod slot;
@@ -61,6 +63,7 @@ mod sysctl;
 mod systems;
 mod time;
 mod tool;
+mod try_data;
 mod upgrade;
 mod verity;
 mod volumes;
@@ -84,6 +87,7 @@ fn main() {
         ["ask"] => ask::run(),
         ["render"] => render::run(),
         ["read"] => read_through::run(),
+        ["try-data"] => try_data::run(),
         _ => {
             eprintln!("stele-init is PID 1 of an appliance; nobody else runs it");
             std::process::exit(2)
@@ -94,13 +98,14 @@ fn main() {
 #[cfg(test)]
 mod tests {
     /// What decides is apart from what does: these look at nothing but their arguments.
-    const PURE: [(&str, &str); 17] = [
+    const PURE: [(&str, &str); 18] = [
         ("aside/plan.rs", include_str!("aside/plan.rs")),
         ("backup.rs", include_str!("backup.rs")),
         ("configuration.rs", include_str!("configuration.rs")),
         ("control.rs", include_str!("control.rs")),
         ("data/content.rs", include_str!("data/content.rs")),
         ("gate.rs", include_str!("gate.rs")),
+        ("health.rs", include_str!("health.rs")),
         ("lifecycle.rs", include_str!("lifecycle.rs")),
         ("supervisor.rs", include_str!("supervisor.rs")),
         ("upgrade.rs", include_str!("upgrade.rs")),

@@ -91,6 +91,10 @@ pub enum Input {
     Install,
     /// The root's device.
     Read,
+    /// The number of a try to write to the data.
+    TryData,
+    /// A question to the services, or to the Server about the probe's account.
+    Probe,
 }
 
 impl Input {
@@ -102,13 +106,18 @@ impl Input {
             Input::Backup => &[DacReadSearch, Fowner],
             Input::Restore => &[Chown, DacOverride, Fowner],
             Input::Dhcp(_) | Input::Time(_) | Input::Ask | Input::Render => &[],
-            Input::Install | Input::Read => &[],
+            Input::Install | Input::Read | Input::TryData | Input::Probe => &[],
         }
     }
 
     /// Is there nobody that the child may speak to?
     fn is_alone(self) -> bool {
-        !self.rights().is_empty() || matches!(self, Input::Install | Input::Read)
+        !self.rights().is_empty() || matches!(self, Input::Install | Input::Read | Input::TryData)
+    }
+
+    /// Does the child come and go so often that nobody needs to be told?
+    fn is_quiet(self) -> bool {
+        matches!(self, Input::TryData | Input::Probe)
     }
 }
 
@@ -144,7 +153,7 @@ impl Worker {
 
     /// For a child of init's own.
     pub fn for_child(service: Service, input: Input) -> Result<Worker, Failure> {
-        let reports = Output::new().or_cannot(format_args!("prepare {}", service.name))?;
+        let reports = Output::of_reports().or_cannot(format_args!("prepare {}", service.name))?;
         let mut worker = Worker::new(service)?;
         if input.is_alone() {
             worker.launch = worker.launch.with(input.rights());
@@ -158,6 +167,12 @@ impl Worker {
     /// What all messages call it.
     pub fn name(&self) -> &str {
         &self.service.name
+    }
+
+    /// How important it is that it comes and goes.
+    pub fn priority(&self) -> Priority {
+        let is_quiet = self.child.as_ref().is_some_and(|child| child.input.is_quiet());
+        if is_quiet { Priority::Detail } else { Priority::Notice }
     }
 
     /// What it starts after.
@@ -202,9 +217,14 @@ impl Worker {
                 sys::packet_socket(interface, &dhcp::FILTER).or_cannot(what)?
             }
             Some(Input::Time(server)) => time::socket(server).or_cannot(what)?,
-            Some(Input::Ask | Input::Render | Input::Backup | Input::Restore) => {
-                self.paper_anew()?.into()
-            }
+            Some(
+                Input::Ask
+                | Input::Render
+                | Input::Backup
+                | Input::Restore
+                | Input::TryData
+                | Input::Probe,
+            ) => self.paper_anew()?.into(),
             Some(Input::Install | Input::Read) if gifts.is_empty() => {
                 return Err(Failure::new(what, "it was given nothing"));
             }

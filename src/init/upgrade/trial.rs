@@ -62,7 +62,8 @@ impl Trial {
     /// When [`Trial::on_time`] is due.
     pub fn deadline(&self) -> Option<Moment> {
         let is_read = matches!(self.reading, Reading::Begun(_));
-        let healthy = self.healthy_since.filter(|_| !is_read).map(|since| since + HEALTHY_FOR);
+        let is_awaited = !is_read && !self.is_in_doubt();
+        let healthy = self.healthy_since.filter(|_| is_awaited).map(|since| since + HEALTHY_FOR);
         (!self.is_over).then(|| healthy.into_iter().chain([self.ends()]).min()).flatten()
     }
 
@@ -93,6 +94,7 @@ impl Trial {
             return self.give_up(check, why);
         }
         let is_proved = self.healthy_since.is_some_and(|since| now >= since + HEALTHY_FOR);
+        let is_proved = is_proved && !self.is_in_doubt();
         match self.reading {
             Reading::Outstanding if is_proved => {
                 self.reading = Reading::Begun(now + READ_WITHIN);
@@ -132,6 +134,12 @@ impl Trial {
             Reading::Begun(until) => until,
             Reading::Done(at) => at + HEALTHY_FOR + HEALTHY_FOR,
         })
+    }
+
+    /// Did any of those that pass not do so when it was looked at last? Nothing is decided by that
+    /// yet, neither way.
+    fn is_in_doubt(&self) -> bool {
+        self.checks.iter().any(Check::is_in_doubt)
     }
 
     fn failing(&self) -> impl Iterator<Item = &Check> {
