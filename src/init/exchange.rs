@@ -202,13 +202,11 @@ mod tests {
         PATHS.map(|path| Volume { path: path.into(), mode: 0o750, uid: 0, gid: 0 }).into()
     }
 
-    struct World(PathBuf);
+    struct World(tempfile::TempDir);
 
     impl World {
-        fn new(name: &str) -> World {
-            let name = format!("stele-exchange-{}-{name}", std::process::id());
-            let world = World(std::env::temp_dir().join(name));
-            let _ = fs::remove_dir_all(&world.0);
+        fn new() -> World {
+            let world = World(tempfile::tempdir().unwrap());
             for (path, text) in [
                 ("settings.json", "old"),
                 ("machine-id", "own"),
@@ -220,23 +218,27 @@ mod tests {
                 ("backup/new/volumes/var/lib/prosody/a/c", "new"),
                 ("backup/new/volumes/var/lib/prose-pod-api/pod.sqlite", "new"),
             ] {
-                let path = world.0.join(path);
+                let path = world.path().join(path);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, text).unwrap();
             }
             world
         }
 
+        fn path(&self) -> &Path {
+            self.0.path()
+        }
+
         fn exchange(&self) -> Exchange {
-            Exchange::of_what_was_laid_out(&self.0, &volumes()).unwrap()
+            Exchange::of_what_was_laid_out(self.path(), &volumes()).unwrap()
         }
 
         /// What services find, and what is kept for the next boot.
         fn seen(&self) -> BTreeMap<String, String> {
-            let (mut seen, mut folders) = (BTreeMap::new(), vec![self.0.clone()]);
+            let (mut seen, mut folders) = (BTreeMap::new(), vec![self.path().to_owned()]);
             while let Some(folder) = folders.pop() {
                 for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-                    let name = path.strip_prefix(&self.0).unwrap().to_str().unwrap().to_owned();
+                    let name = path.strip_prefix(self.path()).unwrap().to_str().unwrap().to_owned();
                     match path.is_dir() {
                         true if name == "backup" => {}
                         true => folders.push(path),
@@ -248,14 +250,8 @@ mod tests {
         }
     }
 
-    impl Drop for World {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
     fn old() -> BTreeMap<String, String> {
-        World::new("old").seen()
+        World::new().seen()
     }
 
     fn new() -> BTreeMap<String, String> {
@@ -273,48 +269,48 @@ mod tests {
 
     #[test]
     fn the_power_may_go_at_any_step() {
-        let count = World::new("count").exchange().steps().len();
+        let count = World::new().exchange().steps().len();
         assert_eq!(count, 10);
         for cut in 0..=count {
-            let world = World::new(&format!("cut-{cut}"));
+            let world = World::new();
             let exchange = world.exchange();
             // Before the marker there is nothing to finish.
-            assert_eq!(finish(&world.0), Ok(false));
+            assert_eq!(finish(world.path()), Ok(false));
             assert_eq!(world.seen(), old());
-            exchange.begin(&world.0).unwrap();
+            exchange.begin(world.path()).unwrap();
             for step in exchange.steps().into_iter().take(cut) {
-                exchange.take(step, &world.0).unwrap();
+                exchange.take(step, world.path()).unwrap();
             }
             // And it may go again, while that is finished.
             for again in 0..=count {
                 for step in exchange.steps().into_iter().take(again.min(count - 2)) {
-                    exchange.take(step, &world.0).unwrap();
+                    exchange.take(step, world.path()).unwrap();
                 }
             }
-            assert_eq!(finish(&world.0), Ok(cut < count), "cut after {cut}");
+            assert_eq!(finish(world.path()), Ok(cut < count), "cut after {cut}");
             assert_eq!(world.seen(), new(), "cut after {cut}");
-            assert_eq!(finish(&world.0), Ok(false));
-            let aside = world.0.join("backup/old/volumes/var/lib/prosody/a/b");
+            assert_eq!(finish(world.path()), Ok(false));
+            let aside = world.path().join("backup/old/volumes/var/lib/prosody/a/b");
             assert_eq!(fs::read_to_string(aside).unwrap(), "old");
-            assert!(has_left_something(&world.0));
+            assert!(has_left_something(world.path()));
         }
     }
 
     #[test]
     fn what_was_put_aside_is_never_put_aside_twice() {
-        let world = World::new("twice");
-        fs::create_dir_all(world.0.join(OLD)).unwrap();
-        let refused = world.exchange().begin(&world.0).unwrap_err();
+        let world = World::new();
+        fs::create_dir_all(world.path().join(OLD)).unwrap();
+        let refused = world.exchange().begin(world.path()).unwrap_err();
         assert!(refused.to_string().starts_with("cannot begin to exchange the data: "));
         assert_eq!(world.seen(), old());
     }
 
     #[test]
     fn a_marker_that_is_none_stops_the_boot() {
-        let world = World::new("marker");
+        let world = World::new();
         for text in ["", "{}", r#"{"places":[{"path":"x"}]}"#] {
-            fs::write(world.0.join(MARKER), text).unwrap();
-            assert!(finish(&world.0).is_err(), "{text}");
+            fs::write(world.path().join(MARKER), text).unwrap();
+            assert!(finish(world.path()).is_err(), "{text}");
         }
     }
 }
