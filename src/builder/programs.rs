@@ -29,14 +29,18 @@ const NOT_THE_GUESTS: [&str; 8] = [
     "ZSTD_SYS_",
 ];
 
-/// No C library, no tables that nobody reads, nothing below the stack pointer (where firmware's
-/// interrupts write), and nothing that a loader of programs would have to do.
-const FOR_FIRMWARE: [&str; 5] = [
+/// Position-independent, by Rust's own linker and thus without a C library; nothing below the stack
+/// pointer (where firmware's interrupts write), and nothing for a loader of programs to do.
+const FOR_FIRMWARE: [&str; 9] = [
+    "-Ctarget-feature=-crt-static",
     "-Cno-redzone=yes",
     "-Cforce-unwind-tables=no",
     "-Crelro-level=off",
-    "-Clink-arg=-nostdlib",
-    "-Clink-arg=-Wl,--entry=start,--build-id=none,--no-dynamic-linker",
+    "-Clinker=rust-lld",
+    "-Clink-arg=--entry=start",
+    "-Clink-arg=--build-id=none",
+    "-Clink-arg=--no-dynamic-linker",
+    "-Clink-arg=-zmax-page-size=4096",
 ];
 
 /// A guest program.
@@ -94,11 +98,11 @@ impl Program {
         }
     }
 
-    /// What rustc is told about it alone.
+    /// What rustc is told about it: link statically.
     fn flags(self) -> &'static [&'static str] {
         match self {
             Program::Loader => &FOR_FIRMWARE,
-            _ => &[],
+            _ => &["-Ctarget-feature=+crt-static"],
         }
     }
 }
@@ -253,7 +257,7 @@ pub fn compile(
     Ok(target_folder.join(target).join(profile).join(program.name()))
 }
 
-/// What rustc is told: link statically, and name no path of this host.
+/// What rustc is told: how to link, and to name no path of this host.
 fn flags(program: Program, checkout: &Path, target_folder: &Path) -> Result<Vec<String>> {
     let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
@@ -265,8 +269,7 @@ fn flags(program: Program, checkout: &Path, target_folder: &Path) -> Result<Vec<
     ];
     let mapped = mapped.into_iter().filter_map(|(from, to)| Some((from?, to)));
     let mapped = mapped.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
-    let own = ["-Ctarget-feature=+crt-static"].iter().chain(program.flags());
-    Ok(own.map(ToString::to_string).chain(mapped).collect())
+    Ok(program.flags().iter().map(ToString::to_string).chain(mapped).collect())
 }
 
 fn sysroot() -> Result<PathBuf> {

@@ -99,6 +99,24 @@ fn the_uki_has_its_sections() {
 }
 
 #[test]
+fn what_firmware_starts_is_a_program_without_relocations() {
+    let folder = tempfile::tempdir().unwrap();
+    let esp = image().partition("esp", folder.path());
+    let first = folder.path().join("first");
+    succeeded(tool("mcopy", &["-i", text(&esp), "::/EFI/BOOT/BOOTX64.EFI", text(&first)]));
+    let listing = succeeded(tool("objdump", &["-x", text(&first)]));
+    for part in ["(EFI application)", "NX_COMPAT", "CODE", "ABSOLUTE"] {
+        assert!(listing.contains(part), "{part} is missing: {listing}");
+    }
+    assert!(!listing.contains("DIR64"), "{listing}");
+    // The whole of systemd-boot is what the package holds, beside it.
+    let second = folder.path().join("second");
+    succeeded(tool("mcopy", &["-i", text(&esp), "::/EFI/systemd/sd.efi", text(&second)]));
+    let listing = succeeded(tool("objdump", &["-h", text(&second)]));
+    assert!(listing.contains(".sdmagic"), "{listing}");
+}
+
+#[test]
 fn the_root_holds_what_dpkg_unpacks() {
     let folder = tempfile::tempdir().unwrap();
     let slot = image().partition("slot-a", folder.path());

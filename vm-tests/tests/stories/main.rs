@@ -10,6 +10,7 @@ mod data;
 mod gate;
 mod harness;
 mod isolation;
+mod loader;
 mod network;
 mod never_frozen;
 mod people;
