@@ -6,5 +6,6 @@ pub mod cpio;
 pub mod disk;
 pub mod fat;
 pub mod put;
+pub mod qcow2;
 pub mod squashfs;
 pub mod uki;
