@@ -8,6 +8,7 @@ mod data;
 mod deb;
 mod document;
 mod elf;
+mod flash;
 mod freshness;
 mod glob;
 mod held;
@@ -48,6 +49,7 @@ use crate::archive::store::Store;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::recipe::RecipeFile;
+use crate::verb::build::Format;
 
 /// Makes immutable appliances: recipe + layers → lock → verified, bootable disk image.
 #[derive(Parser)]
@@ -76,6 +78,9 @@ enum Verb {
     Build {
         /// For example recipes/prose-pod.toml.
         recipe: PathBuf,
+        /// What the image is written as: raw (.img), which everything else takes, or qcow2, or both.
+        #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = "raw")]
+        format: Vec<Format>,
         #[command(flatten)]
         how: How,
         #[command(flatten)]
@@ -102,6 +107,20 @@ enum Verb {
         #[arg(required = true)]
         files: Vec<PathBuf>,
         /// Print JSON for a machine.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write an image to a disk, or to a file that is there. What is mounted, too small or the
+    /// system's is refused; zeros are skipped; all is read back.
+    Flash {
+        /// For example out/prose-pod-1.0.0.img.
+        image: PathBuf,
+        /// For example /dev/sdX.
+        device: PathBuf,
+        /// Agree that all that was on the device is lost; else you are asked.
+        #[arg(long)]
+        yes: bool,
+        /// Print JSON for a machine, and no progress.
         #[arg(long)]
         json: bool,
     },
@@ -159,12 +178,13 @@ struct How {
 }
 
 impl How {
-    fn options(&self) -> verb::build::Options<'_> {
+    fn options<'a>(&'a self, formats: &'a [Format]) -> verb::build::Options<'a> {
         verb::build::Options {
             out: &self.out,
             programs: self.programs.as_deref(),
             mirror: self.mirror.as_deref(),
             snapshot: self.snapshot.as_deref(),
+            formats,
         }
     }
 }
@@ -214,16 +234,16 @@ fn run(verb: Verb) -> Result<()> {
             let outcome = verb::lock::lock(&plan, mirror.as_deref(), dry_run, &store, &progress)?;
             print(common.json, &outcome, verb::lock::Outcome::print)
         }
-        Verb::Build { recipe, how, common } => {
+        Verb::Build { recipe, format, how, common } => {
             let store = Store::open(common.store.as_deref())?;
-            let outcome = build(&recipe, &how, &store, common.json)?;
+            let outcome = build(&recipe, &how, &format, &store, common.json)?;
             print(common.json, &outcome, verb::build::Outcome::print)
         }
         Verb::Run { what, how, options, common } => {
             let store = Store::open(common.store.as_deref())?;
             let mut image = what;
             if image.extension().is_some_and(|extension| extension == "toml") {
-                let outcome = build(&image, &how, &store, common.json)?;
+                let outcome = build(&image, &how, &[Format::Raw], &store, common.json)?;
                 if !common.json {
                     outcome.print();
                 }
@@ -234,6 +254,14 @@ fn run(verb: Verb) -> Result<()> {
         }
         Verb::Seed { image, files, json } => {
             print(json, &verb::seed::seed(&image, &files)?, verb::seed::Outcome::print)
+        }
+        Verb::Flash { image, device, yes, json } => {
+            let consent = match yes {
+                true => verb::flash::Consent::Given,
+                false => verb::flash::Consent::Asked,
+            };
+            let outcome = verb::flash::flash(&image, &device, consent, &Progress::new(json))?;
+            print(json, &outcome, verb::flash::Outcome::print)
         }
         Verb::Show { file, json } => {
             let outcome = verb::show::show(&file)?;
@@ -250,9 +278,15 @@ fn run(verb: Verb) -> Result<()> {
     }
 }
 
-fn build(recipe: &Path, how: &How, store: &Store, json: bool) -> Result<verb::build::Outcome> {
+fn build(
+    recipe: &Path,
+    how: &How,
+    formats: &[Format],
+    store: &Store,
+    json: bool,
+) -> Result<verb::build::Outcome> {
     let plan = Plan::new(RecipeFile::load(recipe)?)?;
-    verb::build::build(&plan, &how.options(), store, &Progress::new(json), json)
+    verb::build::build(&plan, &how.options(formats), store, &Progress::new(json), json)
 }
 
 /// An outcome as JSON or in words.

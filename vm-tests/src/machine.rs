@@ -138,6 +138,11 @@ impl Machine {
         self
     }
 
+    /// On the disk in this file: bytes of a disk, or QEMU's own format if its name ends in that.
+    pub fn on_file(self, file: &Path) -> Machine {
+        Machine { kept: Some(file.to_owned()), ..self }
+    }
+
     /// On this disk, which was made of the same image, or of another with slots of the same size.
     pub fn on(self, disk: &Kept) -> Machine {
         Machine { kept: Some(disk.path().to_owned()), ..self }
@@ -238,7 +243,8 @@ impl Machine {
                 device += UNABRIDGED;
             } else {
                 let file = escaped(&file);
-                let drive = format!("if=none,id=disk{number},format=raw,file={file}");
+                let format = if file.ends_with(".qcow2") { "qcow2" } else { "raw" };
+                let drive = format!("if=none,id=disk{number},format={format},file={file}");
                 command.args(["-drive", &drive]);
             }
             command.args(["-device", &device]);

@@ -7,5 +7,6 @@ pub mod disk;
 pub mod efi;
 pub mod fat;
 pub mod put;
+pub mod qcow2;
 pub mod squashfs;
 pub mod uki;

@@ -1,6 +1,7 @@
 //! One file a verb of `stele`.
 
 pub mod build;
+pub mod flash;
 pub mod lock;
 pub mod programs;
 pub mod run;

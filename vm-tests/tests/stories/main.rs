@@ -7,6 +7,7 @@ mod client;
 mod clock;
 mod control;
 mod data;
+mod flash;
 mod gate;
 mod harness;
 mod isolation;
