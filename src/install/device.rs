@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 
+use appliance::esp::{SECTOR, Sector};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, PosixFadviseAdvice, fcntl, posix_fadvise};
 
@@ -18,6 +19,8 @@ pub trait Device {
     fn size(&self) -> u64;
     /// Writes all of `bytes`. They are kept for certain after [`Self::flush`] only.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Writes one sector, and no byte beside it, in one piece; then flushes.
+    fn commit(&mut self, offset: u64, sector: &Sector) -> io::Result<()>;
     /// Returns when all that was written will outlive the power.
     fn flush(&mut self) -> io::Result<()>;
     /// Fills `bytes` with what the device holds, not with what the kernel remembers of it.
@@ -49,8 +52,13 @@ impl Disk {
         }
     }
 
+    /// Where in `piece` memory is aligned.
+    fn aligned(&self) -> usize {
+        self.piece.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT)
+    }
+
     fn read_pieces(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        let aligned = self.piece.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        let aligned = self.aligned();
         let mut offset = offset;
         for part in bytes.chunks_mut(PIECE) {
             let piece = &mut self.piece[aligned..aligned + part.len()];
@@ -69,6 +77,18 @@ impl Device for Disk {
 
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
+    }
+
+    /// Past the cache, which would write a whole page.
+    fn commit(&mut self, offset: u64, sector: &Sector) -> io::Result<()> {
+        let aligned = self.aligned();
+        let piece = &mut self.piece[aligned..aligned + SECTOR];
+        piece.copy_from_slice(sector);
+        self.set_direct(true)?;
+        let written = self.file.write_all_at(&self.piece[aligned..aligned + SECTOR], offset);
+        self.set_direct(false)?;
+        written?;
+        self.flush()
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -101,6 +121,11 @@ mod tests {
         assert!(read == written);
         disk.read(4608, &mut read[..512]).unwrap();
         assert_eq!(read[..512], written[512..1024]);
+        disk.commit(8192, &[3; SECTOR]).unwrap();
+        disk.read(7680, &mut read[..1536]).unwrap();
+        assert_eq!(read[..512], written[3584..4096]);
+        assert_eq!(read[512..1024], [3; SECTOR]);
+        assert_eq!(read[1024..1536], written[4608..5120]);
         let error = disk.read(4096, &mut vec![0; 204_800]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }

@@ -316,8 +316,7 @@ impl<'a> Work<'a> {
     }
 
     fn put_directory(&mut self, sector: &Sector) -> Result<(), Refused> {
-        self.disks.esp.write(self.esp.directory, sector).map_err(disk)?;
-        self.disks.esp.flush().map_err(disk)?;
+        self.disks.esp.commit(self.esp.directory, sector).map_err(disk)?;
         match self.directory()?.sector() == sector {
             true => Ok(()),
             false => Err(read_back("the folder of UKIs")),

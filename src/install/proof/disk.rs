@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
+use appliance::esp::Sector;
+
 use crate::device::Device;
 
 /// What was done, in order.
@@ -60,6 +62,11 @@ impl Device for Memory {
         let op = Op::Write { place: self.place, offset, bytes: bytes.to_vec() };
         self.log.borrow_mut().push(op);
         Ok(())
+    }
+
+    fn commit(&mut self, offset: u64, sector: &Sector) -> io::Result<()> {
+        self.write(offset, sector)?;
+        self.flush()
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -8,6 +8,8 @@ use super::*;
 
 /// Subsets of unflushed writes that are tried at each moment, if there are more.
 const MOST_SUBSETS: usize = 256;
+/// Ways to tear a write that are tried.
+const MOST_TORN: usize = 100;
 
 /// What boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,14 +81,22 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// The last write, up to some sector; a sector itself is whole.
+    /// The last write from some sector to some other, and any of those before; a sector itself is
+    /// whole.
     fn try_torn(&mut self, random: &mut fastrand::Rng) {
-        let Some(Op::Write { place, offset, bytes }) = self.pending.last().cloned() else { return };
+        let Some((Op::Write { place, offset, bytes }, before)) = self.pending.split_last() else {
+            return;
+        };
         let sectors = bytes.len() / SECTOR;
-        for _ in 0..sectors.min(16) {
-            let end = random.usize(..=sectors) * SECTOR;
-            self.try_with(&[Op::Write { place, offset, bytes: bytes[..end].to_vec() }]);
-        }
+        let torn = (0..(sectors * sectors).min(MOST_TORN)).map(|_| {
+            let end = random.usize(..=sectors);
+            let (start, end) = (random.usize(..=end) * SECTOR, end * SECTOR);
+            let (offset, bytes) = (offset + start as u64, bytes[start..end].to_vec());
+            let kept = before.iter().filter(|_| random.bool()).cloned();
+            kept.chain([Op::Write { place: *place, offset, bytes }]).collect()
+        });
+        let torn: Vec<Vec<Op>> = torn.collect();
+        torn.iter().for_each(|ops| self.try_with(ops));
     }
 
     fn try_with(&mut self, ops: &[Op]) {
