@@ -11,12 +11,14 @@ use serde_json::Value;
 use support::real::checkout;
 
 /// Programs never import one another: only nouns are shared.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 10] = [
     ("appliance", &[]),
     ("backup", &["appliance"]),
     ("builder", &["appliance", "openpgp"]),
     ("front", &["appliance"]),
     ("init", &["appliance"]),
+    ("install", &["appliance", "signing"]),
+    ("probe", &["appliance"]),
     ("loader", &[]),
     ("pod-api", &["appliance"]),
     ("signing", &["appliance"]),
