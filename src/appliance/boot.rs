@@ -64,6 +64,9 @@ pub struct Appliance {
     pub data: Option<Data>,
     /// Directories that outlive a boot (and an upgrade).
     pub volumes: Vec<Volume>,
+    /// How what is in them is written: a system that knows only lower numbers can't read it.
+    #[serde(default = "first_format")]
+    pub data_format: u32,
     /// What is taken over from the seed partition.
     #[serde(default)]
     pub seed: Vec<Import>,
@@ -86,6 +89,11 @@ pub struct Volume {
     pub uid: u32,
     /// Group, by number.
     pub gid: u32,
+}
+
+/// Who says nothing of it is of the first.
+fn first_format() -> u32 {
+    1
 }
 
 /// Programs of e2fsprogs, by their absolute paths.

@@ -282,9 +282,10 @@ fn appliance(plan: &Plan, lock: &Lock, boot: &Boot) -> Result<String> {
         modules: boot.root.clone(),
         data: plan.data.clone(),
         volumes: plan.volumes.clone(),
+        data_format: recipe.data_format,
         seed: plan.seed.clone(),
         services: plan.services.clone(),
-        trust: None,
+        trust: plan.trust.clone(),
     };
     Ok(serde_json::to_string_pretty(&appliance)? + "\n")
 }

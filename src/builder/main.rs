@@ -31,6 +31,7 @@ mod sbom;
 mod scripts;
 mod slice;
 mod tree;
+mod trust;
 mod verb;
 
 use std::ffi::OsString;
@@ -76,10 +77,34 @@ enum Verb {
     Build {
         /// For example recipes/prose-pod.toml.
         recipe: PathBuf,
+        /// Make the bundle too that upgrades an appliance to it.
+        #[arg(long, requires = "key")]
+        bundle: bool,
+        /// What signs the bundle.
+        #[arg(long, value_name = "FILE", requires = "bundle")]
+        key: Option<PathBuf>,
         #[command(flatten)]
         how: How,
         #[command(flatten)]
         common: Common,
+    },
+    /// Make the bundle of a recipe, one signed file that upgrades an appliance; the image is built
+    /// first, unless nothing has changed.
+    Bundle {
+        /// For example recipes/prose-pod.toml.
+        recipe: PathBuf,
+        /// What signs it: a secret key that `key new` made.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        #[command(flatten)]
+        how: How,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Make the keys that sign bundles.
+    Key {
+        #[command(subcommand)]
+        verb: KeyVerb,
     },
     /// Boot an appliance in QEMU, its ports forwarded to 127.0.0.1, its console on the terminal.
     Run {
@@ -105,10 +130,13 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Show what is in an image, a lock or a build report; an image's root is verified.
+    /// Show what is in an image, a bundle, a lock or a build report; images and bundles are verified.
     Show {
         /// For example out/prose-pod-1.0.0.img.
         file: PathBuf,
+        /// A public key that the bundle must be signed by; may be repeated: by one of them.
+        #[arg(long, value_name = "FILE")]
+        trust: Vec<PathBuf>,
         /// Print JSON for a machine.
         #[arg(long)]
         json: bool,
@@ -138,6 +166,18 @@ enum Verb {
         /// Which machine they run on.
         #[arg(long, value_name = "NAME", default_value = "amd64")]
         architecture: Architecture,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyVerb {
+    /// Make NAME.key, which signs, and NAME.pub, which recipes name.
+    New {
+        /// For example keys/pod.
+        name: PathBuf,
+        /// Print JSON for a machine.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -209,21 +249,23 @@ fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Lock { recipe, mirror, dry_run, common } => {
             let store = Store::open(common.store.as_deref())?;
-            let plan = Plan::new(RecipeFile::load(&recipe)?)?;
+            let plan = plan(&recipe)?;
             let progress = Progress::new(common.json);
             let outcome = verb::lock::lock(&plan, mirror.as_deref(), dry_run, &store, &progress)?;
             print(common.json, &outcome, verb::lock::Outcome::print)
         }
-        Verb::Build { recipe, how, common } => {
-            let store = Store::open(common.store.as_deref())?;
-            let outcome = build(&recipe, &how, &store, common.json)?;
-            print(common.json, &outcome, verb::build::Outcome::print)
+        Verb::Build { recipe, bundle: _, key, how, common } => {
+            make(&recipe, key.as_deref(), &how, &common)
+        }
+        Verb::Bundle { recipe, key, how, common } => make(&recipe, Some(&key), &how, &common),
+        Verb::Key { verb: KeyVerb::New { name, json } } => {
+            print(json, &verb::key::new(&name)?, verb::key::Outcome::print)
         }
         Verb::Run { what, how, options, common } => {
             let store = Store::open(common.store.as_deref())?;
             let mut image = what;
             if image.extension().is_some_and(|extension| extension == "toml") {
-                let outcome = build(&image, &how, &store, common.json)?;
+                let outcome = build(&plan(&image)?, &how, &store, common.json)?;
                 if !common.json {
                     outcome.print();
                 }
@@ -235,8 +277,8 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Seed { image, files, json } => {
             print(json, &verb::seed::seed(&image, &files)?, verb::seed::Outcome::print)
         }
-        Verb::Show { file, json } => {
-            let outcome = verb::show::show(&file)?;
+        Verb::Show { file, trust, json } => {
+            let outcome = verb::show::show(&file, &trust)?;
             print(json, &outcome, verb::show::Outcome::print)?;
             outcome.must_be_sound(&file)
         }
@@ -250,9 +292,29 @@ fn run(verb: Verb) -> Result<()> {
     }
 }
 
-fn build(recipe: &Path, how: &How, store: &Store, json: bool) -> Result<verb::build::Outcome> {
-    let plan = Plan::new(RecipeFile::load(recipe)?)?;
-    verb::build::build(&plan, &how.options(), store, &Progress::new(json), json)
+/// An image, and its bundle if there is a key to sign it. What is wrong with the key is told before
+/// anything is built.
+fn make(recipe: &Path, key: Option<&Path>, how: &How, common: &Common) -> Result<()> {
+    let store = Store::open(common.store.as_deref())?;
+    let plan = plan(recipe)?;
+    let key = key.map(verb::bundle::key).transpose()?;
+    if key.is_some() {
+        verb::bundle::check(&plan)?;
+    }
+    let mut outcome = build(&plan, how, &store, common.json)?;
+    if let Some(key) = key {
+        let uki = &outcome.report.uki;
+        outcome.bundle = Some(verb::bundle::make(&plan, &outcome.image, uki, &key)?);
+    }
+    print(common.json, &outcome, verb::build::Outcome::print)
+}
+
+fn plan(recipe: &Path) -> Result<Plan> {
+    Plan::new(RecipeFile::load(recipe)?)
+}
+
+fn build(plan: &Plan, how: &How, store: &Store, json: bool) -> Result<verb::build::Outcome> {
+    verb::build::build(plan, &how.options(), store, &Progress::new(json), json)
 }
 
 /// An outcome as JSON or in words.

@@ -24,6 +24,7 @@ use crate::provenance::{self, Provenance};
 use crate::release;
 use crate::report::Report;
 use crate::sbom;
+use crate::verb::bundle;
 
 /// How to build.
 #[derive(Debug)]
@@ -50,6 +51,9 @@ pub struct Outcome {
     pub sbom: PathBuf,
     /// The report, as a file.
     pub report_file: PathBuf,
+    /// The bundle, if one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<bundle::Outcome>,
     /// The report.
     pub report: Report,
 }
@@ -75,7 +79,8 @@ pub fn build(
     if made.is_fresh(store)
         && let Ok(report) = serde_json::from_slice(&fs::read(&report_file)?)
     {
-        return Ok(Outcome { built: false, image, sbom: sbom_file, report_file, report });
+        let (built, bundle) = (false, None);
+        return Ok(Outcome { built, image, sbom: sbom_file, report_file, bundle, report });
     }
     fetch_missing(plan, &lock, options, store, progress)?;
     progress.step("unpacking packages");
@@ -94,7 +99,7 @@ pub fn build(
     write_file(&report_file, (serde_json::to_string_pretty(&report)? + "\n").as_bytes())?;
     made.remember(store)?;
     progress.clear();
-    Ok(Outcome { built: true, image, sbom: sbom_file, report_file, report })
+    Ok(Outcome { built: true, image, sbom: sbom_file, report_file, bundle: None, report })
 }
 
 impl Outcome {
@@ -105,6 +110,9 @@ impl Outcome {
         }
         let did = if self.built { "built" } else { "nothing changed:" };
         println!("{did} {}", self.image.display());
+        if let Some(bundle) = &self.bundle {
+            bundle.print();
+        }
     }
 }
 

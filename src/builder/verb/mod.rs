@@ -1,6 +1,8 @@
 //! One file a verb of `stele`.
 
 pub mod build;
+pub mod bundle;
+pub mod key;
 pub mod lock;
 pub mod programs;
 pub mod run;
