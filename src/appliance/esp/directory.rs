@@ -287,7 +287,7 @@ fn file(found: &Found, runs: Runs) -> Result<File, NotOurs> {
     let (is_long, name) = match found.long() {
         Long::Is(name) => (true, name),
         Long::None => (false, found.displayed()),
-        Long::TooLong => return Err(NotOurs::Directory("a file has a longer name")),
+        Long::Longer => return Err(NotOurs::Directory("a file has a longer name")),
     };
     Ok(File { slot: found.slot, is_long, side, name })
 }

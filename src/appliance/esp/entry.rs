@@ -46,7 +46,7 @@ pub enum Long {
     /// In the one entry before.
     Is(String),
     /// More than one entry's worth.
-    TooLong,
+    Longer,
 }
 
 /// All live entries, up to the end of the directory.
@@ -97,7 +97,7 @@ impl Found {
         let belongs = before[11] & 0x3f == LONG && before[13] == checksum(self.short());
         match before[0] {
             0x41 if belongs => Long::Is(characters(before)),
-            0x01 if belongs => Long::TooLong,
+            0x01 if belongs => Long::Longer,
             _ => Long::None,
         }
     }

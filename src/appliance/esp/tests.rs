@@ -265,7 +265,7 @@ fn no_torn_sector_loses_the_good_system_or_leaves_a_trial_uncounted() {
                     seen += 1;
                     let what = format!("{edit}: {} → {}: {}", show(&old), show(&new), show(&torn));
                     assert_eq!(torn[(kept.1 - 1) * 32..][..64], bytes, "{what}");
-                    assert_eq!(bootable(&torn, good), [kept.0.clone()], "{what}");
+                    assert_eq!(bootable(&torn, good), std::slice::from_ref(&kept.0), "{what}");
                     for name in bootable(&torn, own) {
                         let trusted = edit == "bless" || was.contains(&name);
                         assert!(trusted || name.contains('+'), "{name}: {what}");
