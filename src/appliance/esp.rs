@@ -22,6 +22,8 @@ mod directory;
 mod entry;
 mod name;
 mod table;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::Phase;
 use crate::hash::RootHash;
 use crate::verity::Geometry;
+use crate::version::Version;
 
 /// What verifies bundles and writes them.
 pub const PROGRAM: &str = "/usr/lib/stele/stele-install";
@@ -101,12 +102,12 @@ pub struct Trust {
     pub product: String,
     /// The architecture, as Debian calls it.
     pub architecture: String,
-    /// No version before this one comes after this image.
-    #[serde(default)]
-    pub floor: Option<String>,
     /// Ed25519 public keys, 64 hexadecimal digits each: the one in use, and the next. With none, no
     /// bundle is taken.
     pub keys: Vec<String>,
+    /// No version before this one is taken.
+    #[serde(default)]
+    pub floor: Option<Version>,
 }
 
 /// A report of the child, one line of JSON, at most 4096 bytes.

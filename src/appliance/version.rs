@@ -65,10 +65,13 @@ impl PartialEq for Version {
     }
 }
 
-/// The order of two texts that have no other characters than a [`Version`].
-fn order(a: &str, b: &str) -> Ordering {
+/// The order of two texts. Characters that no [`Version`] has only keep apart what they stand between.
+pub(crate) fn order(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
+    let is_separator = |byte: &u8| !byte.is_ascii_alphanumeric() && !b".~^-".contains(byte);
     loop {
+        take(&mut a, is_separator);
+        take(&mut b, is_separator);
         let pre_release = compare_mark(b'~', &mut a, &mut b);
         if pre_release != Ordering::Equal {
             return pre_release;
@@ -183,6 +186,8 @@ mod tests {
                 assert_eq!(order(high, low), Ordering::Greater, "{high} and {low}");
             }
         }
+        assert_eq!(order("1_2_3", "1.3.3"), Ordering::Greater);
+        assert_eq!(order("1_", "1"), Ordering::Equal);
         for (one, other) in [("1.0", "1.00"), ("01.2", "1.2"), ("1.0.0", "1.00.000")] {
             assert_eq!(version(one), version(other), "{one} and {other}");
         }

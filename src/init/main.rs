@@ -51,6 +51,7 @@ mod random;
 mod read_through;
 mod render;
 mod root;
+mod second_net;
 mod seed;
 mod server_file;
 mod slot;

@@ -25,7 +25,7 @@ use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice, warning};
 use crate::upgrade::kept::{Kept, System};
 use crate::upgrade::{Boot, Edit, Effect, Event, Found, Listed, Passed, Upgrade, boot};
-use crate::{aside, data, keep, last_failure, loader};
+use crate::{aside, data, keep, last_failure, loader, second_net};
 
 /// Where the initrd leaves word of the root that it opened.
 const ROOT: &str = "/run/stele/root.json";
@@ -84,20 +84,16 @@ fn look_at(appliance: &Appliance) -> Result<Look, Failure> {
     let text = fs::read(ROOT).or_cannot(format_args!("read {ROOT}"))?;
     let root: Geometry = serde_json::from_slice(&text).or_cannot(format_args!("read {ROOT}"))?;
     let (disk, start) = Disk::and_slot_of_root()?;
-    let table = table_of(&disk)?;
-    let what = "find the slot of the root";
-    let mut slots = table.partitions.iter();
-    let slot = slots.find(|partition| *partition.sectors.start() == start);
-    let side = slot.and_then(|slot| side_of(&slot.name)).ok_or("the table has another name there");
     let running = System {
-        side: side.or_cannot(what)?,
+        side: side_at(&disk, start)?,
         version: appliance.version.clone(),
         root_hash: root.root_hash,
     };
-    let esp = EspDevice::open(device(&disk, &table, |kind, _| kind == Guid::ESP)?)?;
+    let esp = esp_of(&disk)?;
     let (passed, listed) = (loader::passed(), esp.listed()?);
     let look = Look { esp, passed, listed, running, root };
     look.tell();
+    second_net::take_over(&disk, look.boot() == Boot::Steady);
     Ok(look)
 }
 
@@ -143,7 +139,7 @@ impl Look {
             kept: read_kept(),
             word: last_failure::last().map(last_failure::word),
             date: clock::date().as_secs(),
-            floor: trust.floor.clone(),
+            floor: trust.floor.as_ref().map(ToString::to_string),
         };
         let (upgrade, effects) = Upgrade::begin(found);
         let data_format = appliance.data_format;
@@ -265,6 +261,20 @@ pub fn root_device() -> Result<File, Failure> {
     let what = "open the root's device";
     let minor = nix::sys::stat::minor(fs::metadata("/").or_cannot(what)?.dev());
     File::open(format!("/dev/dm-{minor}")).or_cannot(what)
+}
+
+/// The ESP of a disk.
+pub fn esp_of(disk: &Disk) -> Result<EspDevice, Failure> {
+    EspDevice::open(device(disk, &table_of(disk)?, |kind, _| kind == Guid::ESP)?)
+}
+
+/// Which slot begins at this sector of a disk.
+pub fn side_at(disk: &Disk, start: u64) -> Result<Side, Failure> {
+    let table = table_of(disk)?;
+    let mut slots = table.partitions.iter();
+    let slot = slots.find(|partition| *partition.sectors.start() == start);
+    let side = slot.and_then(|slot| side_of(&slot.name)).ok_or("the table has another name there");
+    side.or_cannot("find the slot of the root")
 }
 
 fn side_of(name: &str) -> Option<Side> {

@@ -144,7 +144,7 @@ impl Worker {
 
     /// For a child of init's own.
     pub fn for_child(service: Service, input: Input) -> Result<Worker, Failure> {
-        let reports = Output::new().or_cannot(format_args!("prepare {}", service.name))?;
+        let reports = Output::of_reports().or_cannot(format_args!("prepare {}", service.name))?;
         let mut worker = Worker::new(service)?;
         if input.is_alone() {
             worker.launch = worker.launch.with(input.rights());

@@ -343,3 +343,72 @@ fn no_sector_upsets_a_reader_or_an_edit() {
         }
     }
 }
+
+fn locate(image: &[u8]) -> Result<Esp, NotOurs> {
+    Esp::locate(|offset, length| {
+        assert!(length <= 65536 && length.is_multiple_of(SECTOR) && offset.is_multiple_of(512));
+        let start = usize::try_from(offset).map_err(io::Error::other)?;
+        let bytes = start.checked_add(length).and_then(|end| image.get(start..end));
+        bytes.map(<[u8]>::to_vec).ok_or(io::ErrorKind::UnexpectedEof.into())
+    })
+}
+
+#[test]
+fn an_esp_is_found_even_when_a_torn_sector_has_lost_an_entry() {
+    let image = testing::image(b"UKI", 20);
+    let esp = locate(&image).unwrap();
+    let start = testing::run(Side::A, 20) as u64;
+    assert_eq!(esp.directory, testing::directory() as u64);
+    assert_eq!(esp.run(Side::A), start..start + 20 * 4096);
+    assert_eq!(esp.run(Side::B), start + 20 * 4096..start + 40 * 4096);
+    let entry = |slot: usize| testing::directory() + slot * 32;
+    for lost in [[3, 2], [4, 4]] {
+        let mut image = image.clone();
+        lost.iter().for_each(|&slot| image[entry(slot)] = 0xe5);
+        assert_eq!(locate(&image).unwrap(), esp);
+    }
+}
+
+#[test]
+fn an_esp_that_is_not_as_it_was_made_is_not_written() {
+    let image = testing::image(b"UKI", 20);
+    let (table, entry) = (SECTOR, |slot: usize| testing::directory() + slot * 32);
+    let second = 2 * (testing::FIRST as usize + 1);
+    for (what, at, byte) in [
+        ("no boot sector", 510, 0),
+        ("sectors of 4096 bytes", 12, 16),
+        ("clusters of 512 bytes", 13, 1),
+        ("no clusters at all", 13, 0),
+        ("another file system's size", 20, 0),
+        ("a table that is too short", 22, 1),
+        ("a file that continues elsewhere", table + second, 99),
+        ("a file that ends early", table + second + 1, 0xff),
+        ("a third file", entry(4) + 26, 77),
+        ("a file of another length", entry(4) + 28, 1),
+        ("two files less", entry(3), 0xe5),
+    ] {
+        let mut image = image.clone();
+        image[at] = byte;
+        if what == "two files less" {
+            image[entry(4)] = 0xe5;
+        }
+        assert!(locate(&image).is_err(), "{what}");
+    }
+    assert!(locate(&image[..20_000]).is_err());
+}
+
+#[test]
+fn no_image_upsets_who_looks_for_the_directory() {
+    let image = testing::image(b"UKI", 20);
+    let mut random = fastrand::Rng::with_seed(6);
+    let head = testing::directory() + 512;
+    for _ in 0..300 {
+        let mut image = image[..head].to_vec();
+        for _ in 0..random.usize(1..4) {
+            let near = [0..64, 0..SECTOR, SECTOR..600, head - 512..head];
+            let place = near[random.usize(..near.len())].clone();
+            image[random.usize(place)] = random.u8(..);
+        }
+        let _ = locate(&image);
+    }
+}

@@ -17,6 +17,8 @@ const ALIGNMENT: u64 = 1 << 20;
 /// So large that directories of an ESP never outgrow one (see [`fat`]).
 const ESP_CLUSTER: u32 = 4096;
 const SEED_CLUSTER: u32 = 1024;
+/// Where `stele-loader` looks for systemd-boot: in `\EFI\systemd`.
+const LOADER: &str = "sd.efi";
 /// What systemd-boot does: starts the best entry at once. No key and no noise on a serial line
 /// opens its menu or an editor, and nothing but the UKIs is offered.
 const LOADER_CONF: &str = "timeout menu-disabled\neditor no\nauto-entries no\nauto-firmware no\n";
@@ -31,11 +33,13 @@ const FIRST_UKI: &str = "p1.efi";
 pub struct Parts<'a> {
     /// The appliance's name: all identifiers follow from it.
     pub name: &'a str,
-    /// For the loader's file name and the slots' partition type.
+    /// For the name of what firmware starts and the slots' partition type.
     pub architecture: Architecture,
     /// How large everything is.
     pub sizes: Sizes,
-    /// systemd-boot.
+    /// What firmware starts: `stele-loader`.
+    pub first: &'a [u8],
+    /// systemd-boot, which that starts.
     pub loader: &'a [u8],
     /// The UKI of slot A.
     pub uki: &'a [u8],
@@ -138,9 +142,10 @@ fn at(partition: &Partition, extents: Vec<Extent>) -> impl Iterator<Item = Exten
     extents.into_iter().map(move |extent| Extent { offset: start + extent.offset, ..extent })
 }
 
-fn esp(parts: &Parts<'_>, size: u64) -> Result<Vec<Extent>> {
+fn esp<'a>(parts: &Parts<'a>, size: u64) -> Result<Vec<Extent>> {
     let layout = Layout::new(size, ESP_CLUSTER).context("cannot make the ESP")?;
-    let fixed = clusters(parts.loader.len()) + clusters(LOADER_CONF.len());
+    let fixed = [parts.first.len(), parts.loader.len(), LOADER_CONF.len()].map(clusters);
+    let fixed = fixed.iter().sum();
     let run = layout.room().saturating_sub(fixed) / 2 / u64::from(ESP_CLUSTER);
     let run = run * u64::from(ESP_CLUSTER);
     if parts.uki.len() as u64 > run {
@@ -154,7 +159,7 @@ fn esp(parts: &Parts<'_>, size: u64) -> Result<Vec<Extent>> {
     }
     let file = |bytes, length| Content::File { bytes, length };
     let whole = |bytes: &'static str| file(bytes.as_bytes(), bytes.len() as u64);
-    let loader = file(parts.loader, parts.loader.len() as u64);
+    let program = |bytes: &'a [u8]| file(bytes, bytes.len() as u64);
     let fallback = parts.architecture.efi_fallback();
     let short = format!("{:<8}EFI", fallback.trim_end_matches(".EFI"));
     let directory = Content::Directory;
@@ -169,7 +174,16 @@ fn esp(parts: &Parts<'_>, size: u64) -> Result<Vec<Extent>> {
                     content: directory(vec![Node {
                         name: fallback,
                         short: &short,
-                        content: loader,
+                        content: program(parts.first),
+                    }]),
+                },
+                Node {
+                    name: "systemd",
+                    short: "SYSTEMD",
+                    content: directory(vec![Node {
+                        name: LOADER,
+                        short: "SD      EFI",
+                        content: program(parts.loader),
                     }]),
                 },
                 Node {

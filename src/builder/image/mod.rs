@@ -4,6 +4,7 @@
 pub mod blocks;
 pub mod cpio;
 pub mod disk;
+pub mod efi;
 pub mod fat;
 pub mod put;
 pub mod squashfs;

@@ -11,13 +11,15 @@ use serde_json::Value;
 use support::real::checkout;
 
 /// Programs never import one another: only nouns are shared.
-const CRATES: [(&str, &[&str]); 7] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("appliance", &[]),
     ("backup", &["appliance"]),
     ("builder", &["appliance", "openpgp"]),
     ("front", &["appliance"]),
     ("init", &["appliance"]),
+    ("loader", &[]),
     ("pod-api", &["appliance"]),
+    ("signing", &["appliance"]),
     ("vm-tests", &["appliance"]),
 ];
 

@@ -10,6 +10,16 @@ use support::{Archive, File, Package, Project, Server, said, stele};
 const STATIC_PROGRAM: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0\
     \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x40\0\x38\0\0\0\x40\0\0\0\0\0";
 
+/// The smallest that passes for what firmware starts: all of it is one segment of code.
+fn program_of_firmware() -> Vec<u8> {
+    let mut elf = STATIC_PROGRAM.to_vec();
+    // It is position-independent, and its one program header follows: load, readable code.
+    (elf[16], elf[32], elf[56]) = (3, 64, 1);
+    elf.extend([1u32, 5].iter().flat_map(|word| word.to_le_bytes()));
+    elf.extend([0u64, 0, 0, 120, 120, 4096].iter().flat_map(|word| word.to_le_bytes()));
+    elf
+}
+
 /// What a layer's [kernel] looks for.
 const KERNEL_FILES: [(&str, File); 5] = [
     ("boot/k-6", File::Text("kernel")),
@@ -46,6 +56,7 @@ fn said_of(files: &[(&'static str, File)], layer: &str) -> String {
     assert!(locked.status.success(), "{}", said(&locked));
     fs::create_dir(project.path("programs")).unwrap();
     fs::write(project.path("programs/stele-init"), STATIC_PROGRAM).unwrap();
+    fs::write(project.path("programs/stele-loader"), program_of_firmware()).unwrap();
     let output = stele(&project.path("store"))
         .args(["build", "--programs"])
         .arg(project.path("programs"))
@@ -125,7 +136,7 @@ fn layers_that_do_not_fit_are_refused() {
         ("[files]\n\"/x\" = { program = \"front\" }", "/programs/front"),
         (
             "[files]\n\"/x\" = { program = \"frond\" }",
-            "unknown program `frond`, expected one of `stele-backup`, `front`, `pod-api`",
+            "unknown program `frond`, expected one of `stele-backup`, `front`, `pod-api`, `stele-probe`",
         ),
         ("[services.init]\nrun = [\"/usr/stub\"]\nuser = \"root\"", "the name is stele-init's own"),
         (

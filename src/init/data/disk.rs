@@ -47,7 +47,13 @@ impl Disk {
         let slaves = PathBuf::from(format!("/sys/dev/block/{major}:{minor}/slaves"));
         let mut slots = fs::read_dir(&slaves).or_cannot(what)?;
         let slot = slots.next().ok_or("it is on none").or_cannot(what)?.or_cannot(what)?;
-        let slot = slot.path().canonicalize().or_cannot(what)?;
+        Disk::of_slot(&slot.path())
+    }
+
+    /// The one that this partition of sysfs is on, and the sector at which that begins.
+    pub fn of_slot(slot: &Path) -> Result<(Disk, u64), Failure> {
+        let what = "find the disk of the root";
+        let slot = slot.canonicalize().or_cannot(what)?;
         // …/block/vda/vda3: a partition lies in its disk's folder.
         let name = slot.parent().and_then(Path::file_name).and_then(|name| name.to_str());
         let start = number(&slot.join("start")).or_cannot(what)?;
@@ -123,21 +129,21 @@ impl Disk {
         Ok(None)
     }
 
+    /// The only one that carries an appliance.
+    pub fn alone() -> Result<Disk, Failure> {
+        let what = "find the disk of the appliance";
+        let mut disks = appliances()?;
+        match (disks.next(), disks.next()) {
+            (Some(disk), None) => Ok(disk),
+            (None, _) => Err(Failure::new(what, "there is none")),
+            (Some(_), Some(_)) => Err(Failure::new(what, "there are two")),
+        }
+    }
+
     /// Refuses to go on when another disk carries an appliance too: which one's data was meant
     /// isn't for us to guess.
     pub fn must_be_alone(&self) -> Result<(), Failure> {
-        let disks = fs::read_dir(BLOCK_DEVICES).or_cannot("list disks")?;
-        let names = disks.filter_map(|disk| disk.ok()?.file_name().into_string().ok());
-        // What can't be opened or has no medium is no disk of ours.
-        let others = names.filter(|name| *name != self.name && !name.starts_with("dm-"));
-        let mut others = others.filter_map(|name| Disk::open(&name).ok());
-        let is_ours = |disk: &Disk| {
-            let table = disk.ends().ok().and_then(|ends| Table::parse(&ends.head).ok());
-            table.is_some_and(|table| {
-                table.named("slot-a").is_some() && table.named(SLOT_B).is_some()
-            })
-        };
-        match others.find(is_ours) {
+        match appliances()?.find(|disk| disk.name != self.name) {
             None => Ok(()),
             Some(other) => Err(Failure::new(
                 "choose the data",
@@ -148,6 +154,18 @@ impl Disk {
             )),
         }
     }
+}
+
+/// All that carry an appliance. What can't be opened or has no medium is no disk of ours.
+fn appliances() -> Result<impl Iterator<Item = Disk>, Failure> {
+    let disks = fs::read_dir(BLOCK_DEVICES).or_cannot("list disks")?;
+    let names = disks.filter_map(|disk| disk.ok()?.file_name().into_string().ok());
+    let disks = names.filter(|name| !name.starts_with("dm-"));
+    let disks = disks.filter_map(|name| Disk::open(&name).ok());
+    Ok(disks.filter(|disk| {
+        let table = disk.ends().ok().and_then(|ends| Table::parse(&ends.head).ok());
+        table.is_some_and(|table| table.named("slot-a").is_some() && table.named(SLOT_B).is_some())
+    }))
 }
 
 fn number(path: &Path) -> io::Result<u64> {

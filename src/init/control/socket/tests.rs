@@ -116,3 +116,31 @@ fn the_silent_the_many_and_the_deaf_keep_nobody_waiting() {
     door.on_time(deadline);
     assert_eq!(keys(&door), []);
 }
+
+#[test]
+fn a_descriptor_goes_along_with_a_reply() {
+    use nix::sys::socket::{ControlMessageOwned, recvmsg};
+    use std::io::{IoSliceMut, Read as _, Write as _};
+    use std::os::fd::FromRawFd as _;
+    use std::os::unix::net::UnixStream;
+    let (mut door, path) = door("gift");
+    let socket = knock(&path);
+    door.admit(NOW, |_| Caller::Root);
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    door.reply(keys(&door)[0], &Reply::Accepted, Some(&theirs.into()), NOW);
+    let (mut packet, mut space) = ([0; 64], nix::cmsg_space!([i32; 2]));
+    let mut parts = [IoSliceMut::new(&mut packet)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let heard = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags).unwrap();
+    let gifts: Vec<_> = heard.cmsgs().unwrap().collect();
+    let [ControlMessageOwned::ScmRights(gifts)] = &gifts[..] else { panic!("{gifts:?}") };
+    assert_eq!((heard.bytes, gifts.len()), (Reply::Accepted.to_packet().len(), 1));
+    // SAFETY: the kernel has just opened it, for this test alone.
+    #[allow(unsafe_code)]
+    let mut gift = unsafe { UnixStream::from_raw_fd(gifts[0]) };
+    ours.write_all(b"a bundle").unwrap();
+    drop(ours);
+    let mut text = String::new();
+    gift.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "a bundle");
+}
