@@ -65,15 +65,30 @@ impl Progress {
         }
     }
 
-    /// So many more bytes have come.
-    pub fn downloaded(&self, bytes: u64) {
+    /// A file of so many bytes is to be sent.
+    pub fn start_upload(&self, bytes: u64) {
+        match self.manner {
+            Manner::Silent => {}
+            Manner::Lines => eprintln!("sending {} …", Size(bytes)),
+            Manner::Bars => {
+                let template = "sending {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}";
+                let style = ProgressStyle::with_template(template);
+                self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+                self.bar.reset();
+                self.bar.set_length(bytes);
+            }
+        }
+    }
+
+    /// So many more bytes have come, or gone.
+    pub fn moved(&self, bytes: u64) {
         if self.manner == Manner::Bars {
             self.bar.inc(bytes);
         }
     }
 
-    /// All files have come, or none will.
-    pub fn finish_download(&self) {
+    /// All has come or gone, or nothing will.
+    pub fn finish_move(&self) {
         self.bar.set_position(0);
         self.bar.unset_length();
     }

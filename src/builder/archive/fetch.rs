@@ -129,7 +129,7 @@ impl<'a> Fetcher<'a> {
                 });
             }
         });
-        self.progress.finish_download();
+        self.progress.finish_move();
         let mut failures = failures.into_inner().unwrap_or_else(|e| e.into_inner());
         failures.sort_by(|(a, _), (b, _)| a.cmp(b));
         let names: Vec<String> = failures.iter().map(|(name, _)| name.clone()).collect();
@@ -220,7 +220,7 @@ impl<'a> Fetcher<'a> {
                 return Received::Nothing(Error::Store(error.into()));
             }
             got += new.len() as u64;
-            self.progress.downloaded(new.len() as u64);
+            self.progress.moved(new.len() as u64);
         }
     }
 

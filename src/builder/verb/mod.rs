@@ -3,7 +3,9 @@
 pub mod build;
 pub mod lock;
 pub mod programs;
+pub mod rollback;
 pub mod run;
 pub mod seed;
 pub mod show;
+pub mod upgrade;
 pub mod why;
