@@ -19,6 +19,7 @@ mod layer;
 mod links;
 mod lock;
 mod plan;
+mod pod;
 mod programs;
 mod progress;
 mod provenance;
@@ -170,6 +171,29 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Give a Pod that runs a new system, and wait until that is trusted, or the old one is back
+    /// (exit code 3).
+    Upgrade {
+        /// What `bundle` made, for example out/prose-pod-1.1.0.bundle.
+        bundle: PathBuf,
+        #[command(flatten)]
+        reach: pod::client::Options,
+        #[command(flatten)]
+        options: pod::switch::Options,
+        /// Print JSON for a machine, and no progress.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have a Pod that runs go back to the system before, and wait as `upgrade` does.
+    Rollback {
+        #[command(flatten)]
+        reach: pod::client::Options,
+        #[command(flatten)]
+        options: pod::switch::Options,
+        /// Print JSON for a machine, and no progress.
+        #[arg(long)]
+        json: bool,
+    },
     /// Become a program that dies with the process that started it; `run` uses it.
     #[command(hide = true)]
     Leash {
@@ -248,7 +272,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", told(&error));
-            ExitCode::from(1)
+            ExitCode::from(verb::upgrade::exit_code(&error))
         }
     }
 }
@@ -315,6 +339,22 @@ fn run(verb: Verb) -> Result<()> {
         }
         Verb::Why { image, path, json } => {
             print(json, &verb::why::why(&image, &path)?, verb::why::Outcome::print)
+        }
+        Verb::Upgrade { bundle, reach, options, json } => {
+            let progress = Progress::new(json);
+            let outcome = verb::upgrade::upgrade(&bundle, &reach, &options, &progress);
+            progress.clear();
+            let outcome = outcome?;
+            print(json, &outcome, pod::switch::Outcome::print)?;
+            outcome.must_be_new()
+        }
+        Verb::Rollback { reach, options, json } => {
+            let progress = Progress::new(json);
+            let outcome = verb::rollback::rollback(&reach, &options, &progress);
+            progress.clear();
+            let outcome = outcome?;
+            print(json, &outcome, pod::switch::Outcome::print)?;
+            outcome.must_be_new()
         }
         Verb::Leash { parent, command } => qemu::process::leash(parent, &command),
         Verb::Programs { out, architecture } => {

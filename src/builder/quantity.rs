@@ -92,6 +92,14 @@ impl TryFrom<String> for Span {
     }
 }
 
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Span, String> {
+        Span::try_from(text.to_owned())
+    }
+}
+
 /// Permission bits, written in octal: `0640`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
