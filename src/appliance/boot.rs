@@ -2,6 +2,9 @@
 //! root. Both are under the signature or the root hash, so what they say decides; the kernel's
 //! command line, to which firmware may append, never does.
 
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::service::Service;
@@ -64,6 +67,9 @@ pub struct Appliance {
     pub data: Option<Data>,
     /// Directories that outlive a boot (and an upgrade).
     pub volumes: Vec<Volume>,
+    /// How what is in them is written: a system that knows only lower numbers can't read it.
+    #[serde(default = "first_format")]
+    pub data_format: u32,
     /// What is taken over from the seed partition.
     #[serde(default)]
     pub seed: Vec<Import>,
@@ -86,6 +92,46 @@ pub struct Volume {
     pub uid: u32,
     /// Group, by number.
     pub gid: u32,
+    /// Files in it that are never changed once they have their names, only deleted: paths within
+    /// the volume, in which `*` stands for any part of one name.
+    #[serde(default)]
+    pub immutable: Vec<String>,
+}
+
+impl Volume {
+    /// Is the file of this path within the volume never changed?
+    pub fn is_immutable(&self, inside: &Path) -> bool {
+        let is_it = |pattern: &String| {
+            let (mut names, mut parts) = (inside.iter(), pattern.split('/'));
+            loop {
+                match (names.next(), parts.next()) {
+                    (None, None) => return true,
+                    (Some(name), Some(part)) if matches(part, name.as_bytes()) => {}
+                    _ => return false,
+                }
+            }
+        };
+        self.immutable.iter().any(is_it)
+    }
+}
+
+/// Each piece between two `*` is where it comes first behind the one before, which leaves most to
+/// those behind it.
+fn matches(part: &str, name: &[u8]) -> bool {
+    let Some((first, rest)) = part.split_once('*') else { return part.as_bytes() == name };
+    let Some(mut name) = name.strip_prefix(first.as_bytes()) else { return false };
+    let (pieces, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for piece in pieces.split('*').map(str::as_bytes).filter(|piece| !piece.is_empty()) {
+        let found = name.windows(piece.len()).position(|window| window == piece);
+        let Some(found) = found else { return false };
+        name = name.get(found + piece.len()..).unwrap_or_default();
+    }
+    name.ends_with(last.as_bytes())
+}
+
+/// Who says nothing of it is of the first.
+fn first_format() -> u32 {
+    1
 }
 
 /// Programs of e2fsprogs, by their absolute paths.
@@ -113,4 +159,32 @@ pub struct Import {
     pub uid: u32,
     /// Group, by number.
     pub gid: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_of_immutable_files_is_one_of_names() {
+        for (pattern, path, is) in [
+            ("*/http_file_share/*.bin", "upload%2eexample%2eorg/http_file_share/a%2db.bin", true),
+            ("*/http_file_share/*.bin", "upload%2eexample%2eorg/http_file_share/a.bin~", false),
+            ("*/http_file_share/*.bin", "http_file_share/a.bin", false),
+            ("*/http_file_share/*.bin", "x/y/http_file_share/a.bin", false),
+            ("*/http_file_share/*.bin", "x/http_file_share/y/a.bin", false),
+            ("*", "a", true),
+            ("*", "a/b", false),
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c-b", false),
+            ("a*a", "a", false),
+            ("", "a", false),
+        ] {
+            let immutable = vec![pattern.to_owned()];
+            let volume = Volume { path: "/v".into(), mode: 0, uid: 0, gid: 0, immutable };
+            assert_eq!(volume.is_immutable(Path::new(path)), is, "{pattern} and {path}");
+        }
+    }
 }

@@ -25,7 +25,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::backup::{self, Wish};
-use crate::hash::Digest;
+use crate::hash::{Digest, RootHash};
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::upgrade;
@@ -356,14 +356,23 @@ pub struct ClockState {
     pub is_synced: bool,
 }
 
-/// Why a boot ended before its time. Kept on the data volume, where the next boot finds it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Why a boot ended before its time. Kept on the data volume, where the next boot finds it, which
+/// may be one of another version: it reads what it knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastFailure {
     /// Seconds since 1970, by that boot's clock; absent where there was no time to look.
     pub when: Option<u64>,
     /// How far it had come; absent likewise.
     pub phase: Option<Phase>,
+    /// Which version it was of; absent likewise.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Which root; absent likewise.
+    #[serde(default)]
+    pub root_hash: Option<RootHash>,
+    /// The check that failed, if it was one: see [`upgrade::Check`].
+    #[serde(default)]
+    pub check: Option<String>,
     /// What was said last.
     pub reason: String,
     /// What the console showed before that, the oldest first.

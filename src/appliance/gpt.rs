@@ -287,7 +287,7 @@ fn protective_mbr(disk_sectors: u64) -> Vec<u8> {
 }
 
 /// CRC-32 as GPT wants it (ISO 3309, reflected, polynomial 0xedb88320).
-fn crc32(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc: u32, byte| CRC[usize::from(crc as u8 ^ byte)] ^ (crc >> 8))
 }
 

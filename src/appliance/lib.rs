@@ -5,12 +5,18 @@
 
 pub mod backup;
 pub mod boot;
+pub mod boot_record;
+pub mod bundle;
 pub mod control;
+pub mod esp;
 pub mod gpt;
 pub mod hash;
+pub mod name;
+pub mod probe;
 pub mod secret;
 pub mod seed;
 pub mod service;
 pub mod settings;
 pub mod upgrade;
 pub mod verity;
+pub mod version;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::Phase;
 use crate::hash::RootHash;
 use crate::verity::Geometry;
+use crate::version::Version;
 
 /// What verifies bundles and writes them.
 pub const PROGRAM: &str = "/usr/lib/stele/stele-install";
@@ -104,6 +105,9 @@ pub struct Trust {
     /// Ed25519 public keys, 64 hexadecimal digits each: the one in use, and the next. With none, no
     /// bundle is taken.
     pub keys: Vec<String>,
+    /// No version before this one is taken.
+    #[serde(default)]
+    pub floor: Option<Version>,
 }
 
 /// A report of the child, one line of JSON, at most 4096 bytes.
@@ -266,10 +270,17 @@ pub struct State {
 pub struct Check {
     /// Its name: `services`, `crash_loop`, `data`, `xmpp`, `api`, `network`, `loader`.
     pub name: String,
-    /// Did it pass, when it was looked at last?
+    /// Does it pass?
     pub passes: bool,
-    /// Why not.
+    /// Why not; or, if it does, why it didn't when it was looked at last.
     pub why: Option<String>,
+}
+
+impl Check {
+    /// Does it pass, though not when it was looked at last?
+    pub fn is_in_doubt(&self) -> bool {
+        self.passes && self.why.is_some()
+    }
 }
 
 /// Why a trial failed. One root's verdict is final.

@@ -40,7 +40,7 @@ impl Geometry {
 
     /// Does a slot whose block at [`Self::tree_offset`] is `top` hold this root?
     pub fn is_topped_by(&self, top: &[u8]) -> bool {
-        top.len() == BLOCK && RootHash(digest(&self.salt, top)) == self.root_hash
+        top.len() == BLOCK && RootHash(block_hash(&self.salt, top)) == self.root_hash
     }
 
     /// The device-mapper table for a slot at `device`, which holds data and tree.
@@ -80,7 +80,7 @@ pub fn tree(data: &[u8], salt: &Salt) -> Tree {
         levels.push(level_above(top, salt));
     }
     levels.reverse();
-    let root_hash = RootHash(digest(salt, &levels[0]));
+    let root_hash = RootHash(block_hash(salt, &levels[0]));
     Tree { blocks: levels.concat(), root_hash }
 }
 
@@ -97,12 +97,14 @@ pub fn tree_blocks(data_blocks: u64) -> u64 {
 
 /// The digests of a level's blocks, themselves packed into whole blocks.
 fn level_above(level: &[u8], salt: &Salt) -> Vec<u8> {
-    let mut above: Vec<u8> = level.chunks(BLOCK).flat_map(|block| digest(salt, block)).collect();
+    let mut above: Vec<u8> =
+        level.chunks(BLOCK).flat_map(|block| block_hash(salt, block)).collect();
     above.resize(above.len().next_multiple_of(BLOCK), 0);
     above
 }
 
-fn digest(salt: &Salt, block: &[u8]) -> [u8; 32] {
+/// What stands for a block in the level above, or names the root if the block is the top one.
+pub fn block_hash(salt: &Salt, block: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(salt.0).chain_update(block).finalize().into()
 }
 

@@ -62,7 +62,7 @@ fn volumes() -> Vec<Volume> {
         KEPT,
         INCOMING,
     ];
-    paths.map(|path| Volume { path: path.into(), mode: 0o750, uid, gid }).into()
+    paths.map(|path| Volume { path: path.into(), mode: 0o750, uid, gid, immutable: vec![] }).into()
 }
 
 impl World {

@@ -30,7 +30,7 @@ impl Architecture {
         }
     }
 
-    /// The loader's file name at UEFI's fallback path.
+    /// The name of what firmware starts at UEFI's fallback path.
     pub fn efi_fallback(self) -> &'static str {
         match self {
             Architecture::Amd64 => "BOOTX64.EFI",

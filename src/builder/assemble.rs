@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use appliance::boot::{self, Appliance};
@@ -45,10 +46,10 @@ pub fn assemble(plan: &Plan, lock: &Lock, store: &Store, programs: &Programs) ->
     }
     add_accounts(&mut tree, plan)?;
     add_merged_links(&mut tree)?;
-    let boot = kernel::take(&mut tree, &plan.kernel)?;
-    let (mode, kind) = (0o755, Kind::File(programs.init.clone()));
-    let program = Entry { kind, mode, uid: 0, gid: 0, origin: Origin::Builder };
-    tree.add(boot::INIT_PROGRAM, program)?;
+    let mut boot = kernel::take(&mut tree, &plan.kernel)?;
+    let first = plan.recipe().debian.architecture.efi_fallback();
+    boot.in_esp.push((format!("/EFI/BOOT/{first}"), program(&programs.loader)));
+    tree.add(boot::INIT_PROGRAM, program(&programs.init))?;
     tree.add(boot::APPLIANCE_FILE, built(appliance(plan, lock, &boot)?))?;
     tree.add(OS_RELEASE, built(os_release(plan)))?;
     tree.add("/etc/os-release", built_link("../usr/lib/os-release"))?;
@@ -61,6 +62,11 @@ pub fn assemble(plan: &Plan, lock: &Lock, store: &Store, programs: &Programs) ->
     let unneeded = elf::check(&tree, &loaded)?;
     let warnings = unneeded.iter().map(|path| format!("nothing is linked to {path}")).collect();
     Ok(Assembled { tree, boot, warnings })
+}
+
+fn program(bytes: &Arc<[u8]>) -> Entry {
+    let kind = Kind::File(bytes.clone());
+    Entry { kind, mode: 0o755, uid: 0, gid: 0, origin: Origin::Builder }
 }
 
 /// A file that the builder itself makes.
@@ -282,9 +288,10 @@ fn appliance(plan: &Plan, lock: &Lock, boot: &Boot) -> Result<String> {
         modules: boot.root.clone(),
         data: plan.data.clone(),
         volumes: plan.volumes.clone(),
+        data_format: recipe.data_format,
         seed: plan.seed.clone(),
         services: plan.services.clone(),
-        trust: None,
+        trust: plan.trust.clone(),
     };
     Ok(serde_json::to_string_pretty(&appliance)? + "\n")
 }

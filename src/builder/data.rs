@@ -74,7 +74,13 @@ mod tests {
 
     #[test]
     fn a_seed_file_goes_onto_a_volume() {
-        let volumes = [Volume { path: "/etc/prosody".into(), mode: 0o750, uid: 0, gid: 0 }];
+        let volumes = [Volume {
+            path: "/etc/prosody".into(),
+            mode: 0o750,
+            uid: 0,
+            gid: 0,
+            immutable: vec![],
+        }];
         for (from, to, is_fine) in [
             ("Prose.toml", "/etc/prosody/Prose.toml", true),
             ("certs/", "/etc/prosody/certs/", true),

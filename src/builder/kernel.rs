@@ -28,7 +28,7 @@ pub struct Boot {
     pub root: Vec<String>,
     /// What was taken out of the tree to be in the UKI, by its path in its package.
     pub in_uki: Vec<(String, Entry)>,
-    /// What was taken out of the tree to stand beside it.
+    /// What stands beside it.
     pub in_esp: Vec<(String, Entry)>,
 }
 

@@ -171,6 +171,10 @@ pub struct VolumeEntry {
     pub owner: Owner,
     /// Permission bits.
     pub mode: Mode,
+    /// Files in it that are never changed once they have their names, only deleted: paths within
+    /// the volume, perhaps with `*`. They needn't be copied to be kept.
+    #[serde(default)]
+    pub immutable: Vec<String>,
 }
 
 /// The programs of e2fsprogs.
@@ -408,7 +412,8 @@ mod tests {
         for (name, hint) in [("fornt", true), ("stele-init", false), ("nginx", false)] {
             let error = of(name).unwrap_err().to_string();
             let unknown = format!(
-                "unknown program `{name}`, expected one of `stele-backup`, `front`, `pod-api`"
+                "unknown program `{name}`, expected one of `stele-backup`, `front`, `pod-api`, \
+                 `stele-probe`"
             );
             assert!(error.contains(&unknown), "{error}");
             assert_eq!(error.contains("did you mean `front`?"), hint, "{error}");

@@ -8,6 +8,7 @@ mod data;
 mod deb;
 mod document;
 mod elf;
+mod flash;
 mod freshness;
 mod glob;
 mod held;
@@ -32,6 +33,7 @@ mod sbom;
 mod scripts;
 mod slice;
 mod tree;
+mod trust;
 mod verb;
 
 use std::ffi::OsString;
@@ -49,6 +51,7 @@ use crate::archive::store::Store;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::recipe::RecipeFile;
+use crate::verb::build::Format;
 
 /// Makes immutable appliances: recipe + layers → lock → verified, bootable disk image.
 #[derive(Parser)]
@@ -77,10 +80,37 @@ enum Verb {
     Build {
         /// For example recipes/prose-pod.toml.
         recipe: PathBuf,
+        /// What the image is written as: raw (.img), which everything else takes, or qcow2, or both.
+        #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = "raw")]
+        format: Vec<Format>,
+        /// Make the bundle too that upgrades an appliance to it.
+        #[arg(long, requires = "key")]
+        bundle: bool,
+        /// What signs the bundle.
+        #[arg(long, value_name = "FILE", requires = "bundle")]
+        key: Option<PathBuf>,
         #[command(flatten)]
         how: How,
         #[command(flatten)]
         common: Common,
+    },
+    /// Make the bundle of a recipe, one signed file that upgrades an appliance; the image is built
+    /// first, unless nothing has changed.
+    Bundle {
+        /// For example recipes/prose-pod.toml.
+        recipe: PathBuf,
+        /// What signs it: a secret key that `key new` made.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        #[command(flatten)]
+        how: How,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Make the keys that sign bundles.
+    Key {
+        #[command(subcommand)]
+        verb: KeyVerb,
     },
     /// Boot an appliance in QEMU, its ports forwarded to 127.0.0.1, its console on the terminal.
     Run {
@@ -106,10 +136,27 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Show what is in an image, a lock or a build report; an image's root is verified.
+    /// Write an image to a disk, or to a file that is there. What is mounted, too small or the
+    /// system's is refused; zeros are skipped; all is read back.
+    Flash {
+        /// For example out/prose-pod-1.0.0.img.
+        image: PathBuf,
+        /// For example /dev/sdX.
+        device: PathBuf,
+        /// Agree that all that was on the device is lost; else you are asked.
+        #[arg(long)]
+        yes: bool,
+        /// Print JSON for a machine, and no progress.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what is in an image, a bundle, a lock or a build report; images and bundles are verified.
     Show {
         /// For example out/prose-pod-1.0.0.img.
         file: PathBuf,
+        /// A public key that the bundle must be signed by; may be repeated: by one of them.
+        #[arg(long, value_name = "FILE")]
+        trust: Vec<PathBuf>,
         /// Print JSON for a machine.
         #[arg(long)]
         json: bool,
@@ -165,6 +212,18 @@ enum Verb {
     },
 }
 
+#[derive(Subcommand)]
+enum KeyVerb {
+    /// Make NAME.key, which signs, and NAME.pub, which recipes name.
+    New {
+        /// For example keys/pod.
+        name: PathBuf,
+        /// Print JSON for a machine.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 #[derive(Args)]
 struct How {
     /// Where the results go.
@@ -183,12 +242,13 @@ struct How {
 }
 
 impl How {
-    fn options(&self) -> verb::build::Options<'_> {
+    fn options<'a>(&'a self, formats: &'a [Format]) -> verb::build::Options<'a> {
         verb::build::Options {
             out: &self.out,
             programs: self.programs.as_deref(),
             mirror: self.mirror.as_deref(),
             snapshot: self.snapshot.as_deref(),
+            formats,
         }
     }
 }
@@ -233,21 +293,26 @@ fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Lock { recipe, mirror, dry_run, common } => {
             let store = Store::open(common.store.as_deref())?;
-            let plan = Plan::new(RecipeFile::load(&recipe)?)?;
+            let plan = plan(&recipe)?;
             let progress = Progress::new(common.json);
             let outcome = verb::lock::lock(&plan, mirror.as_deref(), dry_run, &store, &progress)?;
             print(common.json, &outcome, verb::lock::Outcome::print)
         }
-        Verb::Build { recipe, how, common } => {
-            let store = Store::open(common.store.as_deref())?;
-            let outcome = build(&recipe, &how, &store, common.json)?;
-            print(common.json, &outcome, verb::build::Outcome::print)
+        Verb::Build { recipe, format, bundle: _, key, how, common } => {
+            make(&recipe, &format, key.as_deref(), &how, &common)
+        }
+        Verb::Bundle { recipe, key, how, common } => {
+            make(&recipe, &[Format::Raw], Some(&key), &how, &common)
+        }
+        Verb::Key { verb: KeyVerb::New { name, json } } => {
+            print(json, &verb::key::new(&name)?, verb::key::Outcome::print)
         }
         Verb::Run { what, how, options, common } => {
             let store = Store::open(common.store.as_deref())?;
             let mut image = what;
             if image.extension().is_some_and(|extension| extension == "toml") {
-                let outcome = build(&image, &how, &store, common.json)?;
+                let plan = plan(&image)?;
+                let outcome = build(&plan, &how, &[Format::Raw], &store, common.json)?;
                 if !common.json {
                     outcome.print();
                 }
@@ -259,8 +324,16 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Seed { image, files, json } => {
             print(json, &verb::seed::seed(&image, &files)?, verb::seed::Outcome::print)
         }
-        Verb::Show { file, json } => {
-            let outcome = verb::show::show(&file)?;
+        Verb::Flash { image, device, yes, json } => {
+            let consent = match yes {
+                true => verb::flash::Consent::Given,
+                false => verb::flash::Consent::Asked,
+            };
+            let outcome = verb::flash::flash(&image, &device, consent, &Progress::new(json))?;
+            print(json, &outcome, verb::flash::Outcome::print)
+        }
+        Verb::Show { file, trust, json } => {
+            let outcome = verb::show::show(&file, &trust)?;
             print(json, &outcome, verb::show::Outcome::print)?;
             outcome.must_be_sound(&file)
         }
@@ -290,9 +363,41 @@ fn run(verb: Verb) -> Result<()> {
     }
 }
 
-fn build(recipe: &Path, how: &How, store: &Store, json: bool) -> Result<verb::build::Outcome> {
-    let plan = Plan::new(RecipeFile::load(recipe)?)?;
-    verb::build::build(&plan, &how.options(), store, &Progress::new(json), json)
+/// An image, and its bundle if there is a key to sign it. What is wrong with the key is told before
+/// anything is built.
+fn make(
+    recipe: &Path,
+    formats: &[Format],
+    key: Option<&Path>,
+    how: &How,
+    common: &Common,
+) -> Result<()> {
+    let store = Store::open(common.store.as_deref())?;
+    let plan = plan(recipe)?;
+    let key = key.map(verb::bundle::key).transpose()?;
+    if key.is_some() {
+        verb::bundle::check(&plan, formats)?;
+    }
+    let mut outcome = build(&plan, how, formats, &store, common.json)?;
+    if let Some(key) = key {
+        let uki = &outcome.report.uki;
+        outcome.bundle = Some(verb::bundle::make(&plan, &outcome.image, uki, &key)?);
+    }
+    print(common.json, &outcome, verb::build::Outcome::print)
+}
+
+fn plan(recipe: &Path) -> Result<Plan> {
+    Plan::new(RecipeFile::load(recipe)?)
+}
+
+fn build(
+    plan: &Plan,
+    how: &How,
+    formats: &[Format],
+    store: &Store,
+    json: bool,
+) -> Result<verb::build::Outcome> {
+    verb::build::build(plan, &how.options(formats), store, &Progress::new(json), json)
 }
 
 /// An outcome as JSON or in words.

@@ -11,15 +11,17 @@ use anyhow::{Context, Result, bail};
 use appliance::boot::{self, Data, Import, Volume};
 use appliance::hash::Digest;
 use appliance::service::{Service, User};
+use appliance::upgrade::Trust;
 use serde::Serialize;
 
 use crate::data;
 use crate::glob::Glob;
-use crate::layer::{Content, Kernel, LayerFolder};
+use crate::layer::{Content, Kernel, LayerFolder, VolumeEntry};
 use crate::programs::Program;
 use crate::quantity::{Name, Owner};
 use crate::recipe::{Recipe, RecipeFile};
 use crate::slice::Slice;
+use crate::trust;
 
 /// What is to be built, before any package has been looked at.
 #[derive(Debug, Clone)]
@@ -44,6 +46,8 @@ pub struct Plan {
     pub seed: Vec<Import>,
     /// The one layer's kernel.
     pub kernel: Kernel,
+    /// Whose bundles it takes.
+    pub trust: Option<Trust>,
 }
 
 /// A layer's wish: these paths of the packages of this name.
@@ -75,6 +79,7 @@ impl Plan {
             seed: data::imports(&layers, &users, &volumes)?,
             volumes,
             kernel: the_kernel(&layers)?,
+            trust: trust::of(&file)?,
             wants,
             users,
             layers,
@@ -280,8 +285,9 @@ fn resolve_volumes(layers: &[LayerFolder], users: &BTreeMap<String, User>) -> Re
         for (path, entry) in &folder.layer.volumes {
             let context = || format!("cannot use layer {}: volume {path}", folder.name);
             let (uid, gid) = owner_ids(&entry.owner, users).with_context(context)?;
-            let mode = entry.mode.0.into();
-            let volume = Volume { path: path.to_string(), mode, uid, gid };
+            let immutable = immutable_of(entry).with_context(context)?;
+            let (path_text, mode) = (path.to_string(), entry.mode.0.into());
+            let volume = Volume { path: path_text, mode, uid, gid, immutable };
             if volumes.insert(path, volume).is_some() {
                 bail!("{}: an earlier layer declares it too", context());
             }
@@ -290,11 +296,47 @@ fn resolve_volumes(layers: &[LayerFolder], users: &BTreeMap<String, User>) -> Re
     Ok(volumes.into_values().collect())
 }
 
+/// Plain paths within the volume; `*` is the one sign that PID 1 knows.
+fn immutable_of(entry: &VolumeEntry) -> Result<Vec<String>> {
+    for pattern in &entry.immutable {
+        let is_name = |part: &str| !["", ".", "..", "**"].contains(&part);
+        if !pattern.split('/').all(is_name) || pattern.contains(['?', '[', '{', '\\']) {
+            bail!("`{pattern}` is no path within it, or has other signs than `*`");
+        }
+    }
+    Ok(entry.immutable.clone())
+}
+
 fn the_kernel(layers: &[LayerFolder]) -> Result<Kernel> {
     let mut kernels = layers.iter().filter_map(|folder| folder.layer.kernel.as_ref());
     match (kernels.next(), kernels.next()) {
         (Some(kernel), None) => Ok(kernel.clone()),
         (None, _) => bail!("cannot boot: no layer has a [kernel]"),
         (Some(_), Some(_)) => bail!("cannot boot: two layers have a [kernel]"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quantity::Mode;
+
+    #[test]
+    fn what_is_immutable_lies_within_its_volume() {
+        for (pattern, is_fine) in [
+            ("*/http_file_share/*.bin", true),
+            ("*", true),
+            ("/a", false),
+            ("a/", false),
+            ("a/../../b", false),
+            ("", false),
+            ("**/a", false),
+            ("a?", false),
+            ("{a,b}", false),
+        ] {
+            let immutable = vec![pattern.to_owned()];
+            let entry = VolumeEntry { owner: Owner::root(), mode: Mode(0o750), immutable };
+            assert_eq!(immutable_of(&entry).is_ok(), is_fine, "{pattern}");
+        }
     }
 }

@@ -14,6 +14,7 @@ use object::read::elf::{FileHeader, ProgramHeader};
 use serde::Deserialize;
 
 use crate::architecture::Architecture;
+use crate::image::efi;
 
 /// What people set for C compilers, for SQLite, whose C is part of `pod-api`, and for Zstandard,
 /// whose C is part of `stele-backup`, by how the names begin: the guest's programs are the same without it and with it.
@@ -28,6 +29,20 @@ const NOT_THE_GUESTS: [&str; 8] = [
     "ZSTD_SYS_",
 ];
 
+/// Position-independent, by Rust's own linker and thus without a C library; nothing below the stack
+/// pointer (where firmware's interrupts write), and nothing for a loader of programs to do.
+const FOR_FIRMWARE: [&str; 9] = [
+    "-Ctarget-feature=-crt-static",
+    "-Cno-redzone=yes",
+    "-Cforce-unwind-tables=no",
+    "-Crelro-level=off",
+    "-Clinker=rust-lld",
+    "-Clink-arg=--entry=start",
+    "-Clink-arg=--build-id=none",
+    "-Clink-arg=--no-dynamic-linker",
+    "-Clink-arg=-zmax-page-size=4096",
+];
+
 /// A guest program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
@@ -38,15 +53,26 @@ pub enum Program {
     Front,
     /// PID 1.
     Init,
+    /// What firmware starts.
+    Loader,
     /// The Prose Pod API.
     PodApi,
+    /// What tries whether services serve.
+    Probe,
 }
 
 impl Program {
     /// All there are.
-    pub const ALL: [Program; 4] = [Program::Backup, Program::Front, Program::Init, Program::PodApi];
-    /// Those that are where a layer puts them; PID 1's place is the builder's business.
-    const PLACED: [Program; 3] = [Program::Backup, Program::Front, Program::PodApi];
+    pub const ALL: [Program; 6] = [
+        Program::Backup,
+        Program::Front,
+        Program::Init,
+        Program::Loader,
+        Program::PodApi,
+        Program::Probe,
+    ];
+    /// Those that are where a layer puts them; the others' places are the builder's business.
+    const PLACED: [Program; 4] = [Program::Backup, Program::Front, Program::PodApi, Program::Probe];
 
     /// The name of its file.
     pub fn name(self) -> &'static str {
@@ -54,7 +80,9 @@ impl Program {
             Program::Backup => "stele-backup",
             Program::Front => "front",
             Program::Init => "stele-init",
+            Program::Loader => "stele-loader",
             Program::PodApi => "pod-api",
+            Program::Probe => "stele-probe",
         }
     }
 
@@ -64,7 +92,17 @@ impl Program {
             Program::Backup => ("backup", "init"),
             Program::Front => ("front", "server"),
             Program::Init => ("init", "init"),
+            Program::Loader => ("loader", "init"),
             Program::PodApi => ("pod-api", "server"),
+            Program::Probe => ("probe", "init"),
+        }
+    }
+
+    /// What rustc is told about it: link statically.
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            Program::Loader => &FOR_FIRMWARE,
+            _ => &["-Ctarget-feature=+crt-static"],
         }
     }
 }
@@ -86,11 +124,13 @@ impl TryFrom<String> for Program {
 pub struct Programs {
     /// `stele-init`.
     pub init: Arc<[u8]>,
+    /// `stele-loader`, as firmware wants it.
+    pub loader: Arc<[u8]>,
     placed: BTreeMap<Program, Arc<[u8]>>,
 }
 
 impl Programs {
-    /// `stele-init` and those of `wanted`: the ones in `folder`, or else of the checkout that
+    /// `stele-init`, `stele-loader` and those of `wanted`: the ones in `folder`, or else of the checkout that
     /// `recipe` stands in.
     pub fn find(
         folder: Option<&Path>,
@@ -112,16 +152,17 @@ impl Programs {
         wanted: &BTreeSet<Program>,
         path: impl Fn(Program) -> Result<PathBuf>,
     ) -> Result<Programs> {
-        let read = |program| read(&path(program)?);
-        let init = read(Program::Init)?;
+        let read = |program| read(program, &path(program)?);
+        let (init, loader) = (read(Program::Init)?, read(Program::Loader)?);
         let placed = wanted.iter().map(|&program| Ok((program, read(program)?)));
-        Ok(Programs { init, placed: placed.collect::<Result<_>>()? })
+        Ok(Programs { init, loader, placed: placed.collect::<Result<_>>()? })
     }
 
     /// The bytes of a program that was wanted.
     pub fn get(&self, program: Program) -> Result<Arc<[u8]>> {
         match program {
             Program::Init => Ok(self.init.clone()),
+            Program::Loader => Ok(self.loader.clone()),
             placed => self.placed.get(&placed).cloned().with_context(|| {
                 format!("internal error: nobody has wanted program {}", placed.name())
             }),
@@ -131,21 +172,25 @@ impl Programs {
     /// Their digests, by name.
     pub fn digests(&self) -> BTreeMap<String, Digest> {
         let placed = self.placed.iter().map(|(program, bytes)| (*program, bytes));
-        let all = placed.chain([(Program::Init, &self.init)]);
+        let all = placed.chain([(Program::Init, &self.init), (Program::Loader, &self.loader)]);
         all.map(|(program, bytes)| (program.name().to_owned(), Digest::of(bytes))).collect()
     }
 }
 
-/// A program's bytes.
-pub fn read(path: &Path) -> Result<Arc<[u8]>> {
+/// A program's bytes, as its place wants them.
+pub fn read(program: Program, path: &Path) -> Result<Arc<[u8]>> {
     let hint = || {
         let folder = path.parent().unwrap_or(Path::new("."));
         format!("hint: stele programs --out {}", folder.display())
     };
     let bytes =
         fs::read(path).with_context(|| format!("cannot read {}\n{}", path.display(), hint()))?;
-    if is_dynamic(&bytes).with_context(|| format!("cannot use {}", path.display()))? {
-        bail!("cannot use {}: it is not static\n{}", path.display(), hint());
+    let context = || format!("cannot use {}", path.display());
+    if program == Program::Loader {
+        return Ok(efi::program(&bytes).with_context(context)?.into());
+    }
+    if is_dynamic(&bytes).with_context(context)? {
+        bail!("{}: it is not static\n{}", context(), hint());
     }
     Ok(bytes.into())
 }
@@ -184,8 +229,11 @@ pub fn compile(
         .current_dir(checkout)
         .args(["build", "--locked", "--package", package, "--bin", program.name()])
         .args(["--profile", profile, "--target", target])
-        .env("CARGO_ENCODED_RUSTFLAGS", flags(checkout, &target_folder)?.join("\x1f"))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(program, checkout, &target_folder)?.join("\x1f"))
         .env("CARGO_TARGET_DIR", &target_folder);
+    if program == Program::Loader {
+        command.args(["--features", "program"]);
+    }
     // The tests' own profile and coverage settings are none of the guest's business either.
     for (name, _) in env::vars_os() {
         if NOT_THE_GUESTS.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
@@ -209,8 +257,8 @@ pub fn compile(
     Ok(target_folder.join(target).join(profile).join(program.name()))
 }
 
-/// What rustc is told: link statically, and name no path of this host.
-fn flags(checkout: &Path, target_folder: &Path) -> Result<Vec<String>> {
+/// What rustc is told: how to link, and to name no path of this host.
+fn flags(program: Program, checkout: &Path, target_folder: &Path) -> Result<Vec<String>> {
     let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
     let mapped = [
@@ -221,7 +269,7 @@ fn flags(checkout: &Path, target_folder: &Path) -> Result<Vec<String>> {
     ];
     let mapped = mapped.into_iter().filter_map(|(from, to)| Some((from?, to)));
     let mapped = mapped.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
-    Ok([String::from("-Ctarget-feature=+crt-static")].into_iter().chain(mapped).collect())
+    Ok(program.flags().iter().map(ToString::to_string).chain(mapped).collect())
 }
 
 fn sysroot() -> Result<PathBuf> {

@@ -9,12 +9,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::quantity::Size;
 
 /// Tells how the work goes, on standard error.
+#[derive(Debug)]
 pub struct Progress {
     manner: Manner,
     bar: ProgressBar,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
     Silent,
     Lines,
@@ -49,46 +50,31 @@ impl Progress {
         }
     }
 
-    /// `files` files of `bytes` bytes in all are to be fetched.
-    pub fn start_download(&self, files: usize, bytes: u64) {
+    /// `bytes` bytes are to be gone through.
+    pub fn start(&self, what: &str, bytes: u64) {
         match self.manner {
             Manner::Silent => {}
-            Manner::Lines => eprintln!("fetching {files} files, {} …", Size(bytes)),
+            Manner::Lines => eprintln!("{what}, {} …", Size(bytes)),
             Manner::Bars => {
-                let template = "fetching {msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}";
+                let template = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}";
                 let style = ProgressStyle::with_template(template);
                 self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-                self.bar.set_message(format!("{files} files"));
+                self.bar.set_message(what.to_owned());
                 self.bar.reset();
                 self.bar.set_length(bytes);
             }
         }
     }
 
-    /// A file of so many bytes is to be sent.
-    pub fn start_upload(&self, bytes: u64) {
-        match self.manner {
-            Manner::Silent => {}
-            Manner::Lines => eprintln!("sending {} …", Size(bytes)),
-            Manner::Bars => {
-                let template = "sending {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}";
-                let style = ProgressStyle::with_template(template);
-                self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-                self.bar.reset();
-                self.bar.set_length(bytes);
-            }
-        }
-    }
-
-    /// So many more bytes have come, or gone.
-    pub fn moved(&self, bytes: u64) {
+    /// So many more bytes are done.
+    pub fn advance(&self, bytes: u64) {
         if self.manner == Manner::Bars {
             self.bar.inc(bytes);
         }
     }
 
-    /// All has come or gone, or nothing will.
-    pub fn finish_move(&self) {
+    /// All bytes are done, or none will be.
+    pub fn finish(&self) {
         self.bar.set_position(0);
         self.bar.unset_length();
     }

@@ -50,6 +50,7 @@ pub fn make(
         name: plan.recipe().name.as_str(),
         architecture: plan.recipe().debian.architecture,
         sizes: Sizes { esp: sizes.esp.0, seed: sizes.seed.0, slot: sizes.slot.0 },
+        first: &programs.loader,
         loader: &assembled.boot.loader,
         uki: &uki,
         root: &root,

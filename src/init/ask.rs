@@ -13,6 +13,7 @@ use std::time::Duration;
 use appliance::boot::ASK_USER;
 use appliance::secret::Secret;
 use appliance::service::{Kind, Millis, Service};
+use appliance::settings::Domain;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +60,25 @@ pub enum About {
         /// The account's secret.
         secret: Secret,
     },
+    /// Let the probe's account log in.
+    Probe {
+        /// The account's secret: the other one's.
+        secret: Secret,
+        /// What is to be let in, and for how long.
+        probe: Probe,
+    },
+}
+
+/// What the Server is told of the probe's account.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// Where it is.
+    pub host: Domain,
+    /// By what it logs in.
+    pub password: Secret,
+    /// For how long.
+    pub seconds: u64,
 }
 
 /// What the Server said.
@@ -68,6 +88,8 @@ pub enum Answer {
     Rotation(Verdict),
     /// To [`About::Load`].
     Load(Loaded),
+    /// To [`About::Probe`]: may it log in?
+    Probe(bool),
 }
 
 /// The child.
@@ -90,8 +112,10 @@ pub fn run() {
 }
 
 fn answer(server: SocketAddr, about: &About) -> Answer {
-    let ask =
-        |verb, secret: &Secret, within| ask(server, verb, secret.reveal(), within).unwrap_or(None);
+    let ask_with = |verb, secret: &Secret, body: &str, within| {
+        ask(server, &request(verb, secret.reveal(), body), within).unwrap_or(None)
+    };
+    let ask = |verb, secret: &Secret, within| ask_with(verb, secret, "{}", within);
     match about {
         About::Rotation { old, new } => {
             // The old one first: who accepts both is found out.
@@ -99,6 +123,12 @@ fn answer(server: SocketAddr, about: &About) -> Answer {
             Answer::Rotation(judge(status(old), status(new)))
         }
         About::Load { secret } => Answer::Load(outcome(ask("reload", secret, LOADS_WITHIN))),
+        About::Probe { secret, probe } => {
+            // Plain data: it can be written as JSON.
+            let body = serde_json::to_string(probe).unwrap_or_default();
+            let answer = ask_with("probe", secret, &body, WITHIN);
+            Answer::Probe(answer.is_some_and(|(status, _)| status == 200))
+        }
     }
 }
 
@@ -131,16 +161,11 @@ fn outcome(answer: Option<(u16, Vec<u8>)>) -> Loaded {
 }
 
 /// Status and body, if it is an answer.
-fn ask(
-    server: SocketAddr,
-    verb: &str,
-    secret: &str,
-    within: Duration,
-) -> io::Result<Option<(u16, Vec<u8>)>> {
+fn ask(server: SocketAddr, request: &str, within: Duration) -> io::Result<Option<(u16, Vec<u8>)>> {
     let mut stream = TcpStream::connect_timeout(&server, WITHIN)?;
     stream.set_read_timeout(Some(within))?;
     stream.set_write_timeout(Some(WITHIN))?;
-    stream.write_all(request(verb, secret).as_bytes())?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = vec![];
     stream.take(LONGEST).read_to_end(&mut answer)?;
     Ok(status_of(&answer).map(|status| (status, body_of(&answer).to_vec())))
@@ -152,11 +177,12 @@ fn body_of(answer: &[u8]) -> &[u8] {
     end.and_then(|end| answer.get(end + 4..)).unwrap_or_default()
 }
 
-fn request(verb: &str, secret: &str) -> String {
+fn request(verb: &str, secret: &str, body: &str) -> String {
     let credentials = BASE64_STANDARD.encode(format!("{USER}:{secret}"));
     format!(
         "POST /stele/v1/{verb} HTTP/1.1\r\nHost: localhost:{PORT}\r\nAuthorization: Basic {credentials}\r\n\
-         Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}"
+         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
     )
 }
 
@@ -169,7 +195,7 @@ fn status_of(answer: &[u8]) -> Option<u16> {
 }
 
 /// All answers there are, and how the child tells them.
-const WORDS: [(Answer, &str); 8] = [
+const WORDS: [(Answer, &str); 10] = [
     (Answer::Rotation(Verdict::Rotated), "rotated"),
     (Answer::Rotation(Verdict::OldAccepted), "old-accepted"),
     (Answer::Rotation(Verdict::NewRefused), "new-refused"),
@@ -178,6 +204,8 @@ const WORDS: [(Answer, &str); 8] = [
     (Answer::Load(Loaded::AfterRestart), "restart"),
     (Answer::Load(Loaded::Refused), "refused"),
     (Answer::Load(Loaded::Unclear), "load-unclear"),
+    (Answer::Probe(true), "probe-let-in"),
+    (Answer::Probe(false), "probe-not-let-in"),
 ];
 
 fn to_line(number: u32, answer: Answer) -> String {
@@ -231,6 +259,14 @@ mod tests {
             let said = String::from_utf8_lossy(answer);
             assert_eq!(status_of(answer), status, "{said}");
         }
+    }
+
+    #[test]
+    fn a_request_says_how_long_its_body_is() {
+        let request = request("probe", "s", "{\"a\":\"\u{e4}\"}");
+        assert!(request.starts_with("POST /stele/v1/probe HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains("\r\nContent-Length: 10\r\n"), "{request}");
+        assert!(request.ends_with("\r\n\r\n{\"a\":\"\u{e4}\"}"), "{request}");
     }
 
     #[test]

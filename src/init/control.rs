@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use appliance::backup::{State, Wish};
 use appliance::control::{LONGEST, Machine, Phase, Refusal, Reply, Request, Verb, VerbName};
 use appliance::settings::Settings;
+use appliance::upgrade;
 
 use crate::end::End;
 use crate::gate;
@@ -38,6 +39,8 @@ pub enum Effect {
     Settings(Box<Settings>),
     /// This shall be done about backups.
     Backup(Box<Wish>),
+    /// This shall be done about upgrades, before it is answered.
+    Upgrade(upgrade::Wish),
 }
 
 /// Where what services, the kernel and init print is kept, and what the Server runs with.
@@ -54,6 +57,14 @@ pub trait Backups {
     fn state(&self) -> State;
     /// May this be done now?
     fn may(&self, wish: &Wish) -> Result<(), Refusal>;
+}
+
+/// Who knows what is done about upgrades.
+pub trait Upgrades {
+    /// How that goes.
+    fn state(&self) -> upgrade::State;
+    /// May this be done now?
+    fn may(&self, wish: &upgrade::Wish) -> Result<(), Refusal>;
 }
 
 impl Caller {
@@ -87,7 +98,7 @@ pub fn answer(
     caller: &Caller,
     request: Result<Request, Refusal>,
     machine: &Machine,
-    about: &(impl Papers + Backups),
+    about: &(impl Papers + Backups + Upgrades),
 ) -> (Reply, Option<Effect>) {
     let verb = match request {
         Ok(Request { verb, .. }) if caller.may(&verb) => verb,
@@ -122,11 +133,15 @@ pub fn answer(
             text.map(|text| (part(text, from), None))
         }
         Verb::Backup(wish) if *wish == Wish::State => {
-            Ok((Reply::Backup(Box::new(about.state())), None))
+            Ok((Reply::Backup(Box::new(Backups::state(about))), None))
         }
         Verb::Backup(_) if machine.phase == Phase::Ending => Err(Refusal::Ending),
-        Verb::Backup(wish) => about.may(&wish).map(|()| accepted(Effect::Backup(wish))),
-        Verb::Upgrade(_) | Verb::UpgradeState => Err(Refusal::Forbidden),
+        Verb::Backup(wish) => Backups::may(about, &wish).map(|()| accepted(Effect::Backup(wish))),
+        Verb::UpgradeState => Ok((Reply::Upgrade(Box::new(Upgrades::state(about))), None)),
+        Verb::Upgrade(_) if machine.phase == Phase::Ending => Err(Refusal::Ending),
+        Verb::Upgrade(wish) => {
+            Upgrades::may(about, &wish).map(|()| accepted(Effect::Upgrade(wish)))
+        }
     };
     granted.unwrap_or_else(|refusal| (Reply::Refused(refusal), None))
 }

@@ -181,7 +181,7 @@ fn unquoted(value: &str) -> &str {
 }
 
 /// A strong one.
-fn fresh() -> Result<Secret, Failure> {
+pub fn fresh() -> Result<Secret, Failure> {
     let text: String = random::bytes(STRENGTH)?.iter().map(|byte| format!("{byte:02x}")).collect();
     Secret::try_from(text).or_cannot("make a secret")
 }

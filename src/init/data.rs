@@ -17,7 +17,7 @@
 //! system; each step is taken again by the next boot if it is still outstanding.
 
 pub mod content;
-mod disk;
+pub mod disk;
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;

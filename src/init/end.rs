@@ -17,7 +17,7 @@ use nix::unistd::{Pid, sync};
 
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice, warning};
-use crate::{clock, keep, last_failure, sys, watchdog};
+use crate::{clock, esp_device, keep, last_failure, second_net, sys, watchdog};
 
 /// How long the last words stay on the console.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -64,6 +64,8 @@ pub fn arm(log: BorrowedFd<'static>) -> Result<(), Failure> {
     panic::set_hook(Box::new(|bug| {
         error!("internal error: {bug}; rebooting");
         last_failure::keep(format_args!("internal error: {bug}"));
+        esp_device::on_failure();
+        second_net::on_failure();
         sleep(PAUSE);
         restart(RebootMode::RB_AUTOBOOT)
     }));
@@ -75,6 +77,8 @@ pub fn arm(log: BorrowedFd<'static>) -> Result<(), Failure> {
 pub fn fail(failure: &Failure) -> ! {
     error!("{failure}; rebooting");
     last_failure::keep(failure);
+    esp_device::on_failure();
+    second_net::on_failure();
     write_out(|| {});
     sleep(PAUSE);
     restart(RebootMode::RB_AUTOBOOT)
@@ -87,7 +91,10 @@ pub fn finish(end: End) -> ! {
     if !wait_until_alone(GONE_WITHIN) {
         warning!("some processes did not end");
     }
-    write_out(keep::save_all);
+    write_out(|| {
+        keep::save_all();
+        second_net::ended();
+    });
     watchdog::feed();
     if !in_child(UNMOUNTED_WITHIN, unmount_all) {
         error!("cannot unmount the disks in time");

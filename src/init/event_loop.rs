@@ -6,10 +6,12 @@ mod backup;
 mod configuration;
 mod gate;
 mod happenings;
+mod health;
 mod network;
 mod orders;
 mod requests;
 mod time;
+mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -25,6 +27,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use self::backup::Keeping;
 use self::gate::Bootstrap;
+use self::health::Probing;
+use self::upgrade::Upgrading;
 use crate::clock::{self, Moment};
 use crate::control::socket::{Door, Key};
 use crate::end::{self, End};
@@ -37,6 +41,7 @@ use crate::network::Network;
 use crate::output::Throttle;
 use crate::power_button::PowerButton;
 use crate::supervisor::{Id, Supervisor};
+use crate::systems::Systems;
 use crate::time::keeper::Keeper;
 use crate::worker::Worker;
 use crate::{last_failure, watchdog};
@@ -69,6 +74,9 @@ pub struct EventLoop {
     /// The gate, if there is one.
     bootstrap: Option<Bootstrap>,
     backups: Keeping,
+    /// Both systems of this machine, if it has two.
+    upgrading: Option<Upgrading>,
+    probing: Probing,
     volumes: Vec<Volume>,
     network: Network,
     is_network_ready: bool,
@@ -119,6 +127,7 @@ impl EventLoop {
         appliance: Appliance,
         network: Network,
         buttons: Vec<PowerButton>,
+        systems: Option<Systems>,
     ) -> Result<EventLoop, Failure> {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&end::signals(), flags).or_cannot("read signals")?;
@@ -136,6 +145,8 @@ impl EventLoop {
             strangers: Throttle::default(),
             bootstrap,
             backups: Keeping::begin(&volumes),
+            upgrading: systems.map(Upgrading::begin),
+            probing: Probing::of(&services)?,
             volumes,
             network,
             is_network_ready: false,
@@ -274,6 +285,8 @@ impl EventLoop {
             self.network.next_end(),
             self.bootstrap.as_ref().and_then(Bootstrap::deadline),
             self.backups.deadline(),
+            self.upgrading.as_ref().and_then(Upgrading::deadline),
+            self.probing.deadline(),
             self.door.as_ref().and_then(|door| door.deadline(now)),
             self.end.map(|leaving| leaving.by),
             watchdog::is_armed().then_some(self.feed_at),
@@ -321,6 +334,8 @@ impl EventLoop {
         self.on_gate_time(now);
         self.on_configuration_time(now);
         self.on_backup_time(now);
+        self.on_probe_time(now);
+        self.on_upgrade_time(now);
         if let Some(door) = &mut self.door {
             door.on_time(now);
         }

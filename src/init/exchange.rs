@@ -1,11 +1,13 @@
-//! What was laid out takes the place of what there is: all of it, or nothing, whenever the power goes.
+//! What lies ready takes the place of what there is: all of it, or nothing, whenever the power goes.
+//! NEW is where it lies, OLD where what has lost its place goes: `backup/new` and `backup/old` for
+//! what a child laid out of a backup; [`crate::aside`] has others.
 //!
 //! | step | cut after it, the next boot finds |
 //! |---|---|
-//! | the child laid everything out, and synced it | the old; what was laid out is cleared away |
+//! | everything lies ready, and is synced | the old; what lies ready is cleared away |
 //! | the marker is on the disk: the commit | the marker, and goes on before anybody starts |
-//! | `volumes/X` is renamed to `backup/old/volumes/X` | no X but a new one: goes on |
-//! | `backup/new/volumes/X` is renamed to `volumes/X` | no new X any more: that one is done |
+//! | `X` is renamed to `OLD/X` | no X but a new one: goes on |
+//! | `NEW/X` is renamed to `X` | no new X any more: that one is done |
 //! | the same for each other; their folders are synced | nothing left to rename |
 //! | the marker is removed | the new; the old is cleared away |
 //!
@@ -24,9 +26,9 @@ use crate::keep;
 
 /// The marker's name on the data.
 const MARKER: &str = "exchange.json";
-/// Where what takes a place is, and where what has lost it goes.
-const NEW: &str = "backup/new";
-const OLD: &str = "backup/old";
+/// Where what was laid out of a backup is, and where what it takes the place of goes.
+const LAID_OUT: &str = "backup/new";
+const GIVEN_UP: &str = "backup/old";
 /// What is made of what is given up, or comes from elsewhere: it goes, and is made anew.
 const DERIVED: &str = "settings.json";
 /// More than that lies directly in no volume of an operator's.
@@ -37,6 +39,10 @@ const MOST: usize = 256;
 #[serde(deny_unknown_fields)]
 pub struct Exchange {
     places: Vec<Exchanged>,
+    /// Where what takes a place is, relative to the data.
+    new: PathBuf,
+    /// Where what has lost its place goes, relative to the data.
+    old: PathBuf,
 }
 
 /// A place on the data.
@@ -63,32 +69,37 @@ enum Step<'a> {
 }
 
 impl Exchange {
+    /// Of these: paths relative to the data, and whether `new` has something to take their places.
+    pub fn of(places: impl IntoIterator<Item = (PathBuf, bool)>, new: &str, old: &str) -> Exchange {
+        let places = places.into_iter().map(|(path, is_taken)| Exchanged { path, is_taken });
+        Exchange { places: places.collect(), new: new.into(), old: old.into() }
+    }
+
     /// Of whatever was laid out: data volumes as a whole, operators' files one by one.
     pub fn of_what_was_laid_out(data: &Path, volumes: &[Volume]) -> Result<Exchange, Failure> {
-        let mut places = vec![Exchanged { path: DERIVED.into(), is_taken: false }];
+        let mut places = vec![(PathBuf::from(DERIVED), false)];
         for volume in volumes {
             let path = Path::new("volumes").join(volume.path.trim_start_matches('/'));
-            let new = data.join(NEW).join(&path);
+            let new = data.join(LAID_OUT).join(&path);
             if !new.is_dir() {
                 continue;
             }
             if !volume.path.starts_with("/etc/") {
-                places.push(Exchanged { path, is_taken: true });
+                places.push((path, true));
                 continue;
             }
             let what = format_args!("look at what was laid out for {}", volume.path);
             for entry in fs::read_dir(&new).or_cannot(what)?.take(MOST) {
-                let path = path.join(entry.or_cannot(what)?.file_name());
-                places.push(Exchanged { path, is_taken: true });
+                places.push((path.join(entry.or_cannot(what)?.file_name()), true));
             }
         }
-        Ok(Exchange { places })
+        Ok(Exchange::of(places, LAID_OUT, GIVEN_UP))
     }
 
     /// Decides that it is done. What has lost its place before must have been cleared away.
     pub fn begin(&self, data: &Path) -> Result<(), Failure> {
         let what = "begin to exchange the data";
-        let old = data.join(OLD);
+        let old = data.join(&self.old);
         if exists(&old).or_cannot(what)? {
             return Err(Failure::new(what, format_args!("{} is there", old.display())));
         }
@@ -99,6 +110,11 @@ impl Exchange {
     /// Does it, from wherever it was left.
     pub fn carry_out(&self, data: &Path) -> Result<(), Failure> {
         self.steps().into_iter().try_for_each(|step| self.take(step, data))
+    }
+
+    /// What comes into its place.
+    pub fn taken(&self) -> impl Iterator<Item = &Path> {
+        self.places.iter().filter(|place| place.is_taken).map(|place| &*place.path)
     }
 
     /// Volumes that are others now.
@@ -114,8 +130,8 @@ impl Exchange {
 
     fn take(&self, step: Step, data: &Path) -> Result<(), Failure> {
         match step {
-            Step::Leave(place) => place.leave(data),
-            Step::Arrive(place) => place.arrive(data),
+            Step::Leave(place) => self.leave(place, data),
+            Step::Arrive(place) => self.arrive(place, data),
             Step::Sync => self.places.iter().try_for_each(|place| place.sync(data)),
             Step::End => {
                 let removed = fs::remove_file(data.join(MARKER)).and_then(|()| sync(data));
@@ -123,36 +139,33 @@ impl Exchange {
             }
         }
     }
-}
 
-impl Exchanged {
-    fn leave(&self, data: &Path) -> Result<(), Failure> {
-        let (here, old) = (data.join(&self.path), data.join(OLD).join(&self.path));
+    fn leave(&self, place: &Exchanged, data: &Path) -> Result<(), Failure> {
+        let (here, old) = (data.join(&place.path), data.join(&self.old).join(&place.path));
         let what = format_args!("put {} aside", here.display());
-        let has_arrived = self.is_taken && !exists(&self.newcomer(data)).or_cannot(what)?;
+        let new = data.join(&self.new).join(&place.path);
+        let has_arrived = place.is_taken && !exists(&new).or_cannot(what)?;
         if has_arrived || !exists(&here).or_cannot(what)? {
             return Ok(());
         }
         rename(&here, &old).or_cannot(what)
     }
 
-    fn arrive(&self, data: &Path) -> Result<(), Failure> {
-        let (here, new) = (data.join(&self.path), self.newcomer(data));
+    fn arrive(&self, place: &Exchanged, data: &Path) -> Result<(), Failure> {
+        let (here, new) = (data.join(&place.path), data.join(&self.new).join(&place.path));
         let what = format_args!("put {} in its place", here.display());
-        if !self.is_taken || !exists(&new).or_cannot(what)? {
+        if !place.is_taken || !exists(&new).or_cannot(what)? {
             return Ok(());
         }
         rename(&new, &here).or_cannot(what)
     }
+}
 
+impl Exchanged {
     fn sync(&self, data: &Path) -> Result<(), Failure> {
         let here = data.join(&self.path);
         let folder = here.parent().unwrap_or(data);
         sync(folder).or_cannot(format_args!("sync {}", folder.display()))
-    }
-
-    fn newcomer(&self, data: &Path) -> PathBuf {
-        data.join(NEW).join(&self.path)
     }
 }
 
@@ -174,7 +187,8 @@ pub fn has_left_something(data: &Path) -> bool {
     fs::read_dir(data.join("backup")).is_ok_and(|mut entries| entries.next().is_some())
 }
 
-fn exists(path: &Path) -> io::Result<bool> {
+/// Is there anything at all of this name?
+pub fn exists(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         found => found.map(|_| true),
@@ -199,16 +213,21 @@ mod tests {
         ["/etc/prose", "/var/lib/prose-pod-api", "/var/lib/prosody", "/var/lib/prose-backups"];
 
     fn volumes() -> Vec<Volume> {
-        PATHS.map(|path| Volume { path: path.into(), mode: 0o750, uid: 0, gid: 0 }).into()
+        let volume = |path: &str| Volume {
+            path: path.into(),
+            mode: 0o750,
+            uid: 0,
+            gid: 0,
+            immutable: vec![],
+        };
+        PATHS.map(volume).into()
     }
 
-    struct World(PathBuf);
+    struct World(tempfile::TempDir);
 
     impl World {
-        fn new(name: &str) -> World {
-            let name = format!("stele-exchange-{}-{name}", std::process::id());
-            let world = World(std::env::temp_dir().join(name));
-            let _ = fs::remove_dir_all(&world.0);
+        fn new() -> World {
+            let world = World(tempfile::tempdir().unwrap());
             for (path, text) in [
                 ("settings.json", "old"),
                 ("machine-id", "own"),
@@ -220,23 +239,27 @@ mod tests {
                 ("backup/new/volumes/var/lib/prosody/a/c", "new"),
                 ("backup/new/volumes/var/lib/prose-pod-api/pod.sqlite", "new"),
             ] {
-                let path = world.0.join(path);
+                let path = world.path().join(path);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, text).unwrap();
             }
             world
         }
 
+        fn path(&self) -> &Path {
+            self.0.path()
+        }
+
         fn exchange(&self) -> Exchange {
-            Exchange::of_what_was_laid_out(&self.0, &volumes()).unwrap()
+            Exchange::of_what_was_laid_out(self.path(), &volumes()).unwrap()
         }
 
         /// What services find, and what is kept for the next boot.
         fn seen(&self) -> BTreeMap<String, String> {
-            let (mut seen, mut folders) = (BTreeMap::new(), vec![self.0.clone()]);
+            let (mut seen, mut folders) = (BTreeMap::new(), vec![self.path().to_owned()]);
             while let Some(folder) = folders.pop() {
                 for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-                    let name = path.strip_prefix(&self.0).unwrap().to_str().unwrap().to_owned();
+                    let name = path.strip_prefix(self.path()).unwrap().to_str().unwrap().to_owned();
                     match path.is_dir() {
                         true if name == "backup" => {}
                         true => folders.push(path),
@@ -248,14 +271,8 @@ mod tests {
         }
     }
 
-    impl Drop for World {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
     fn old() -> BTreeMap<String, String> {
-        World::new("old").seen()
+        World::new().seen()
     }
 
     fn new() -> BTreeMap<String, String> {
@@ -273,48 +290,48 @@ mod tests {
 
     #[test]
     fn the_power_may_go_at_any_step() {
-        let count = World::new("count").exchange().steps().len();
+        let count = World::new().exchange().steps().len();
         assert_eq!(count, 10);
         for cut in 0..=count {
-            let world = World::new(&format!("cut-{cut}"));
+            let world = World::new();
             let exchange = world.exchange();
             // Before the marker there is nothing to finish.
-            assert_eq!(finish(&world.0), Ok(false));
+            assert_eq!(finish(world.path()), Ok(false));
             assert_eq!(world.seen(), old());
-            exchange.begin(&world.0).unwrap();
+            exchange.begin(world.path()).unwrap();
             for step in exchange.steps().into_iter().take(cut) {
-                exchange.take(step, &world.0).unwrap();
+                exchange.take(step, world.path()).unwrap();
             }
             // And it may go again, while that is finished.
             for again in 0..=count {
                 for step in exchange.steps().into_iter().take(again.min(count - 2)) {
-                    exchange.take(step, &world.0).unwrap();
+                    exchange.take(step, world.path()).unwrap();
                 }
             }
-            assert_eq!(finish(&world.0), Ok(cut < count), "cut after {cut}");
+            assert_eq!(finish(world.path()), Ok(cut < count), "cut after {cut}");
             assert_eq!(world.seen(), new(), "cut after {cut}");
-            assert_eq!(finish(&world.0), Ok(false));
-            let aside = world.0.join("backup/old/volumes/var/lib/prosody/a/b");
+            assert_eq!(finish(world.path()), Ok(false));
+            let aside = world.path().join("backup/old/volumes/var/lib/prosody/a/b");
             assert_eq!(fs::read_to_string(aside).unwrap(), "old");
-            assert!(has_left_something(&world.0));
+            assert!(has_left_something(world.path()));
         }
     }
 
     #[test]
     fn what_was_put_aside_is_never_put_aside_twice() {
-        let world = World::new("twice");
-        fs::create_dir_all(world.0.join(OLD)).unwrap();
-        let refused = world.exchange().begin(&world.0).unwrap_err();
+        let world = World::new();
+        fs::create_dir_all(world.path().join(GIVEN_UP)).unwrap();
+        let refused = world.exchange().begin(world.path()).unwrap_err();
         assert!(refused.to_string().starts_with("cannot begin to exchange the data: "));
         assert_eq!(world.seen(), old());
     }
 
     #[test]
     fn a_marker_that_is_none_stops_the_boot() {
-        let world = World::new("marker");
+        let world = World::new();
         for text in ["", "{}", r#"{"places":[{"path":"x"}]}"#] {
-            fs::write(world.0.join(MARKER), text).unwrap();
-            assert!(finish(&world.0).is_err(), "{text}");
+            fs::write(world.path().join(MARKER), text).unwrap();
+            assert!(finish(world.path()).is_err(), "{text}");
         }
     }
 }

@@ -9,7 +9,9 @@ use appliance::boot::{INITRD_FILE, INITRD_MODULES, Initrd};
 
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::notice;
-use crate::{end, log, modules, mounts, slot, switch_root, sysctl, verity, watchdog};
+use crate::{
+    end, log, modules, mounts, second_net, slot, switch_root, sysctl, systems, verity, watchdog,
+};
 
 /// How long the disk may take to appear.
 const DISK_WITHIN: Duration = Duration::from_secs(10);
@@ -35,11 +37,13 @@ fn open_root() -> Result<Infallible, Failure> {
         watchdog::open();
     }
     notice!("initrd: {} modules loaded", modules.len());
-    let slot = slot::find(&root, DISK_WITHIN)?;
+    let slot = slot::find(&root, DISK_WITHIN).inspect_err(|_| second_net::begin_lost())?;
     notice!("initrd: slot found on {}", slot.name);
+    second_net::begin(&slot)?;
     let device = verity::open(&slot, &root)?;
     switch_root::mount_root(&device)?;
     notice!("initrd: root {} opened", root.root_hash);
+    systems::leave_word(&root)?;
     notice!("initrd: hands over to the root");
     watchdog::hand_over()?;
     Err(switch_root::hand_over())

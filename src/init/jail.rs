@@ -274,12 +274,11 @@ impl Plan {
 
     /// A directory of `/run`, at the same path; or one of init's own, in `/run/stele`.
     fn folder_of(&mut self, path: &str, flags: MsFlags) -> Result<(), std::ffi::NulError> {
-        if let Some((parent, _)) = path.rsplit_once('/')
-            && parent != "/run"
-        {
-            self.0.push(Deed::Folder(CString::new(inside(parent))?));
+        let above = path.match_indices('/').map(|(at, _)| path.get(..at).unwrap_or_default());
+        let above = above.filter(|folder| !matches!(*folder, "" | "/run"));
+        for folder in above.chain([path]) {
+            self.0.push(Deed::Folder(CString::new(inside(folder))?));
         }
-        self.0.push(Deed::Folder(CString::new(inside(path))?));
         self.bind(path, inside(path), flags)
     }
 }

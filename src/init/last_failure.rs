@@ -11,12 +11,14 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use appliance::control::{LastFailure, Phase};
+use appliance::hash::RootHash;
 
 use crate::log::{detail, error, warning};
+use crate::upgrade::kept::Word;
 use crate::{clock, data, end, watchdog};
 
 /// The file on the data. ([`crate::sys`] writes it, too.)
@@ -36,6 +38,15 @@ const KEPT_WITHIN: Duration = Duration::from_secs(3);
 const PHASES: [Phase; 4] = [Phase::Initrd, Phase::Setup, Phase::Running, Phase::Ending];
 static PHASE: AtomicU8 = AtomicU8::new(0);
 static LAST: OnceLock<LastFailure> = OnceLock::new();
+/// What runs.
+static SYSTEM: OnceLock<(String, RootHash)> = OnceLock::new();
+/// A reason was kept: what goes wrong after it follows from it.
+static IS_KEPT: AtomicBool = AtomicBool::new(false);
+
+/// What fails from here on is this version, this root.
+pub fn is_of(version: &str, root_hash: RootHash) {
+    let _ = SYSTEM.set((version.to_owned(), root_hash));
+}
 
 /// This boot has come so far.
 pub fn reached(phase: Phase) {
@@ -45,16 +56,25 @@ pub fn reached(phase: Phase) {
 
 /// Keeps why this boot ends now, if there is a place.
 pub fn keep(reason: impl Display) {
+    keep_of(None, reason);
+}
+
+/// The same, and the check of its health that says so. The first reason counts.
+pub fn keep_of(check: Option<&str>, reason: impl Display) {
     let is_mounted = || -> io::Result<bool> {
         let above = Path::new(data::AT).parent().unwrap_or(Path::new("/"));
         Ok(fs::metadata(data::AT)?.dev() != fs::metadata(above)?.dev())
     };
-    if !is_mounted().unwrap_or(false) {
+    if !is_mounted().unwrap_or(false) || IS_KEPT.swap(true, Ordering::Relaxed) {
         return;
     }
+    let (version, root_hash) = SYSTEM.get().cloned().unzip();
     let failure = LastFailure {
         when: Some(clock::date().as_secs()),
         phase: PHASES.get(usize::from(PHASE.load(Ordering::Relaxed))).copied(),
+        version,
+        root_hash,
+        check: check.map(str::to_owned),
         reason: cut(&reason.to_string()),
         console_tail: console_tail(),
     };
@@ -97,6 +117,13 @@ pub fn last() -> Option<&'static LastFailure> {
     LAST.get()
 }
 
+/// The same, as what decides on upgrades takes it.
+pub fn word(failure: &LastFailure) -> Word {
+    let LastFailure { when, phase, version, root_hash, check, reason, console_tail } =
+        failure.clone();
+    Word { root_hash, version, phase, when, check, reason, console_tail }
+}
+
 fn tell(failure: &LastFailure) {
     let phase = failure.phase.map_or("unknown".to_owned(), |phase| phase.to_string());
     warning!("root: the last boot failed (phase {phase}): {}", failure.reason);
@@ -106,7 +133,7 @@ fn tell(failure: &LastFailure) {
 }
 
 fn unknown(reason: &str) -> LastFailure {
-    LastFailure { when: None, phase: None, reason: reason.into(), console_tail: vec![] }
+    LastFailure { reason: reason.into(), ..LastFailure::default() }
 }
 
 /// A file that was torn is still a sign.
@@ -179,6 +206,9 @@ mod tests {
         LastFailure {
             when: Some(1_700_000_000),
             phase: Some(Phase::Running),
+            version: Some("1.0.0".into()),
+            root_hash: Some(RootHash([7; 32])),
+            check: Some("services".into()),
             reason: "internal error: at x".into(),
             console_tail: vec!["[    4.568] stele-init: initrd: starts".into()],
         }

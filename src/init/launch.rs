@@ -90,6 +90,11 @@ type Failed = (Step, u8, Errno);
 /// What a service may keep from being swapped: keys, not data.
 const LOCKED_MEMORY: u64 = 64 * 1024;
 
+/// The first descriptor that is given besides the standard ones.
+const GIFTS: i32 = 3;
+/// No gift comes to have this number, nor a higher one.
+const FREE: i32 = 64;
+
 /// What a shell's child exits with when there is no such program.
 const NOT_STARTED: i32 = 127;
 
@@ -125,11 +130,21 @@ impl Launch {
     }
 
     /// Starts a process that will become the program, in the cgroup whose list of processes is given.
-    pub fn start(&self, streams: Streams, cgroup: &File) -> nix::Result<Started> {
+    /// It finds `gifts` from descriptor 3 on.
+    pub fn start(
+        &self,
+        streams: Streams,
+        gifts: &[OwnedFd],
+        cgroup: &File,
+    ) -> nix::Result<Started> {
         let (trouble, report) = pipe2(OFlag::O_CLOEXEC)?;
+        // Where no gift will come to lie on them.
+        let report = sys::duplicate_from(report.as_fd(), FREE)?;
+        let gifts = gifts.iter().map(|gift| sys::duplicate_from(gift.as_fd(), FREE));
+        let gifts = gifts.collect::<nix::Result<Vec<OwnedFd>>>()?;
         let domain = sys::domain()?;
         let (pid, process) = sys::fork_known(|| {
-            let outcome = self.become_program(streams, cgroup, domain.as_fd());
+            let outcome = self.become_program(streams, &gifts, cgroup, domain.as_fd());
             let (step, part, errno) = match outcome {
                 Ok(never) => match never {},
                 Err(failed) => failed,
@@ -145,6 +160,7 @@ impl Launch {
     fn become_program(
         &self,
         streams: Streams,
+        gifts: &[OwnedFd],
         cgroup: &File,
         domain: BorrowedFd,
     ) -> Result<Infallible, Failed> {
@@ -177,7 +193,10 @@ impl Launch {
             entered => entered,
         }
         .map_err(at(Step::Home))?;
-        sys::forget_signals_and_files();
+        for (number, gift) in (GIFTS..).zip(gifts) {
+            sys::place(gift.as_fd(), number).map_err(at(Step::Streams))?;
+        }
+        sys::forget_signals_and_files(GIFTS + gifts.len() as i32);
         Err((Step::Exec, 0, self.exec.run()))
     }
 

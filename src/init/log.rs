@@ -42,6 +42,8 @@
 //! | `backup: the data is exchanged; services stop for that` | a restoration or a reset begins |
 //! | `backup: the data has been exchanged` | it is done; services start |
 //! | `root: what the power cut short is finished: the data has been exchanged` | the boot after a cut in between |
+//! | `data: kept aside before VERSION uses it: N files, N MiB copied` | the first boot of an upgrade |
+//! | `data: set back to before VERSION, which had changed N files` | an upgrade failed; see [`crate::aside`] |
 //! | `network: eth0: link up`, `link down` | somebody is at the other end, or not |
 //! | `network: eth0 10.0.2.15/24 via 10.0.2.2, dns 10.0.2.3, for 86400 s` | a lease is applied |
 //! | `network: eth0: lease lost` | it ran out, or was withdrawn |
@@ -160,6 +162,11 @@ impl fmt::Write for OneLine<'_> {
         }
         Ok(())
     }
+}
+
+/// A line of init's own.
+pub fn own(priority: Priority, text: impl Display) {
+    write(priority, "stele-init", text);
 }
 
 /// `notice!("initrd: slot found on {name}")`: the normal course of things.

@@ -10,6 +10,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod aside;
 mod ask;
 mod backup;
 mod cgroup;
@@ -20,11 +21,14 @@ mod control;
 mod credentials;
 mod data;
 mod dhcp;
+mod direct;
 mod end;
+mod esp_device;
 mod event_loop;
 mod exchange;
 mod failure;
 mod gate;
+mod health;
 mod initrd;
 mod jail;
 mod journal;
@@ -33,6 +37,7 @@ mod kernel_log;
 mod last_failure;
 mod launch;
 mod lifecycle;
+mod loader;
 mod log;
 mod memory;
 mod modules;
@@ -44,8 +49,10 @@ mod power_button;
 mod probe;
 mod pulse;
 mod random;
+mod read_through;
 mod render;
 mod root;
+mod second_net;
 mod seed;
 mod server_file;
 mod slot;
@@ -53,8 +60,11 @@ mod supervisor;
 mod switch_root;
 mod sys;
 mod sysctl;
+mod systems;
 mod time;
 mod tool;
+mod try_data;
+mod upgrade;
 mod verity;
 mod volumes;
 mod watchdog;
@@ -76,6 +86,8 @@ fn main() {
         ["control", request] => control::client::run(request),
         ["ask"] => ask::run(),
         ["render"] => render::run(),
+        ["read"] => read_through::run(),
+        ["try-data"] => try_data::run(),
         _ => {
             eprintln!("stele-init is PID 1 of an appliance; nobody else runs it");
             std::process::exit(2)
@@ -86,14 +98,19 @@ fn main() {
 #[cfg(test)]
 mod tests {
     /// What decides is apart from what does: these look at nothing but their arguments.
-    const PURE: [(&str, &str); 13] = [
+    const PURE: [(&str, &str); 18] = [
+        ("aside/plan.rs", include_str!("aside/plan.rs")),
         ("backup.rs", include_str!("backup.rs")),
         ("configuration.rs", include_str!("configuration.rs")),
         ("control.rs", include_str!("control.rs")),
         ("data/content.rs", include_str!("data/content.rs")),
         ("gate.rs", include_str!("gate.rs")),
+        ("health.rs", include_str!("health.rs")),
         ("lifecycle.rs", include_str!("lifecycle.rs")),
         ("supervisor.rs", include_str!("supervisor.rs")),
+        ("upgrade.rs", include_str!("upgrade.rs")),
+        ("upgrade/kept.rs", include_str!("upgrade/kept.rs")),
+        ("upgrade/trial.rs", include_str!("upgrade/trial.rs")),
         ("dhcp/client.rs", include_str!("dhcp/client.rs")),
         ("dhcp/message.rs", include_str!("dhcp/message.rs")),
         ("time/client.rs", include_str!("time/client.rs")),

@@ -89,6 +89,11 @@ impl Network {
         Ok(())
     }
 
+    /// Is there a device that could bring a network, plugged in or not?
+    pub fn has_device(&self) -> bool {
+        self.links.values().any(|link| link.is_ethernet)
+    }
+
     /// When, at the latest, what waits for the network shall start.
     pub fn deadline(&self) -> Moment {
         self.give_up

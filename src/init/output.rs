@@ -10,6 +10,8 @@ use crate::clock::Moment;
 
 /// The longest line; what is longer is broken.
 const LONGEST: usize = 800;
+/// The same of a report, which nobody reads who isn't a program.
+const LONGEST_REPORT: usize = 4096;
 /// How much is read at a time, so that one who prints without end doesn't keep others waiting.
 const AT_A_TIME: usize = 16 * 1024;
 
@@ -25,9 +27,18 @@ pub struct Output {
 impl Output {
     /// A pipe that doesn't block its reader.
     pub fn new() -> nix::Result<Output> {
+        Output::of_lines(LONGEST)
+    }
+
+    /// One for what children of init's own report.
+    pub fn of_reports() -> nix::Result<Output> {
+        Output::of_lines(LONGEST_REPORT)
+    }
+
+    fn of_lines(longest: usize) -> nix::Result<Output> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
         fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        Ok(Output { reader, writer, lines: Lines::default() })
+        Ok(Output { reader, writer, lines: Lines::of(longest) })
     }
 
     /// What a process gets to write to.
@@ -58,19 +69,24 @@ impl AsFd for Output {
 }
 
 /// Bytes in, lines out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lines {
+    longest: usize,
     unfinished: Vec<u8>,
 }
 
 impl Lines {
+    fn of(longest: usize) -> Lines {
+        Lines { longest, unfinished: vec![] }
+    }
+
     fn push(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut lines = vec![];
         for &byte in bytes {
             if byte != b'\n' {
                 self.unfinished.push(byte);
             }
-            if byte == b'\n' || self.unfinished.len() >= LONGEST {
+            if byte == b'\n' || self.unfinished.len() >= self.longest {
                 lines.extend(self.rest());
             }
         }
@@ -153,7 +169,7 @@ mod tests {
             (&[&[b'x'; 2 * LONGEST], b"y\n"], &[&"x".repeat(LONGEST), &"x".repeat(LONGEST), "y"]),
         ];
         for (pieces, expected) in table {
-            let mut lines = Lines::default();
+            let mut lines = Lines::of(LONGEST);
             let got: Vec<String> = pieces.iter().flat_map(|piece| lines.push(piece)).collect();
             assert_eq!(got, expected);
         }

@@ -14,6 +14,7 @@ use crate::event_loop::EventLoop;
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{self, error, notice};
 use crate::network::{self, Network};
+use crate::systems::{self, Systems};
 use crate::{
     clock, data, exchange, jail, keep, last_failure, modules, mounts, power_button, random, seed,
     sysctl, volumes, watchdog,
@@ -46,10 +47,9 @@ fn serve() -> Result<End, Failure> {
     sethostname(&appliance.name).or_cannot(format_args!("set the name {}", appliance.name))?;
     network::resolver::write(&appliance.name)?;
     jail::set_up()?;
-    open_data(&appliance)?;
-    last_failure::take();
+    let systems = open_data(&appliance)?;
     watchdog::feed();
-    let event_loop = EventLoop::new(appliance, Network::new()?, buttons)?;
+    let event_loop = EventLoop::new(appliance, Network::new()?, buttons, systems)?;
     Ok(event_loop.run())
 }
 
@@ -59,25 +59,33 @@ fn read() -> Result<Appliance, Failure> {
 }
 
 /// Mounts the data and the volumes on it, and everything that comes from there.
-fn open_data(appliance: &Appliance) -> Result<(), Failure> {
+fn open_data(appliance: &Appliance) -> Result<Option<Systems>, Failure> {
     let Some(programs) = &appliance.data else {
         volumes::mount_memory()?;
         volumes::mount_all(&appliance.volumes)?;
         notice!("root: {} volumes in memory", appliance.volumes.len());
-        return keep::identify(false);
+        keep::identify(false)?;
+        return Ok(None);
     };
+    let look = systems::look(appliance);
     let data = data::open(programs)?;
     random::try_seed();
     keep::restore_clock(appliance.clock)?;
     keep::identify(true)?;
+    last_failure::take();
+    // Before a byte is changed that the system before this one may want to find as it was.
+    let systems = look.map(|look| look.begin(appliance)).transpose()?;
     if exchange::finish(Path::new(data::AT))? {
         notice!("root: what the power cut short is finished: the data has been exchanged");
+    }
+    if let Some(systems) = &systems {
+        systems.settle_data(&appliance.volumes)?;
     }
     volumes::mount_all(&appliance.volumes)?;
     notice!("root: {} volumes on the data", appliance.volumes.len());
     watchdog::feed();
     seed::import(&data, &appliance.seed);
-    Ok(())
+    Ok(systems)
 }
 
 /// A machine without this or that device is still an appliance; what is missing is told.

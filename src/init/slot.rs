@@ -21,7 +21,8 @@ use nix::sys::socket::{
 use crate::clock;
 use crate::failure::{Failure, OrCannot as _};
 
-const BLOCK_DEVICES: &str = "/sys/class/block";
+/// All block devices, partitions among them.
+pub const BLOCK_DEVICES: &str = "/sys/class/block";
 /// The kernel tells of each new device; should that get lost, look again after so long.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 

@@ -110,9 +110,27 @@ impl Exec {
     }
 }
 
+/// Another descriptor of the same file, with this number at least; no program inherits it.
+pub fn duplicate_from(file: BorrowedFd, least: c_int) -> nix::Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC takes a number and opens a new descriptor, owned by nobody else. nix
+    // returns a bare number.
+    unsafe {
+        let number = libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least);
+        Ok(OwnedFd::from_raw_fd(Errno::result(number)?))
+    }
+}
+
+/// In a child before it becomes a program: `number` is this file from now on, whatever it was. The
+/// program inherits it.
+pub fn place(file: BorrowedFd, number: c_int) -> nix::Result<()> {
+    // SAFETY: takes numbers. Whoever owns what had this one doesn't use it any more: this process
+    // does nothing but become a program. nix wants an owned descriptor, which would close it.
+    Errno::result(unsafe { libc::dup2(file.as_raw_fd(), number) }).map(drop)
+}
+
 /// In a child before it becomes a program: no signal blocked, each with its default effect, and no
-/// descriptor but the first three left open for the program.
-pub fn forget_signals_and_files() {
+/// descriptor from `first` on left open for the program.
+pub fn forget_signals_and_files(first: c_int) {
     // SAFETY: only this process' own dispositions, mask and descriptor flags change; both signal
     // sets are initialised by sigemptyset. Failures (SIGKILL has no other disposition; a kernel
     // without close_range) leave things as they were. nix can't name real-time signals.
@@ -123,7 +141,7 @@ pub fn forget_signals_and_files() {
         let mut none = MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigemptyset(none.as_mut_ptr());
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
-        libc::syscall(libc::SYS_close_range, 3, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        libc::syscall(libc::SYS_close_range, first, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC);
     }
 }
 

@@ -10,7 +10,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_no_new_privs;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid, write};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{self, Priority, notice};
@@ -24,6 +26,8 @@ const LOOK_EVERY: u8 = 50;
 const MENTIONED_EVERY: Duration = Duration::from_secs(10);
 /// What a shell's child exits with when there is no such program.
 const NOT_STARTED: i32 = 127;
+/// The most bytes of a reason that a child gives.
+const LONGEST_REASON: usize = 350;
 
 /// Runs `program` with `arguments`; its lines are logged under its name. Comes back with its exit
 /// status; who was killed by a signal, or had to be because it took longer than `within`, failed.
@@ -41,20 +45,60 @@ pub fn run(program: &str, arguments: &[&str], within: Duration) -> Result<i32, F
             dup2_stderr(output.writer())?;
             sys::drop_bounding_set(&[])?;
             set_no_new_privs()?;
-            sys::forget_signals_and_files();
+            sys::forget_signals_and_files(3);
             Ok(exec.run())
         };
         let _ = become_it();
         NOT_STARTED
     });
-    let ending = watch(name, child.or_cannot(what)?, &mut output, within);
-    output.finish().iter().for_each(|line| say(name, line));
+    let mut say = |line: &str| say(name, line);
+    let ending = watch(name, child.or_cannot(what)?, &mut output, within, &mut say);
     match ending {
         Some(Ending::Exited(NOT_STARTED)) => Err(Failure::new(what, "it can't be started")),
         Some(Ending::Exited(status)) => Ok(status),
         Some(killed) => Err(Failure::new(what, killed)),
-        None => Err(Failure::new(what, format_args!("not done in {} s", within.as_secs()))),
+        None => Err(Failure::new(what, late(within))),
     }
+}
+
+/// Does `what` in a child, which may take long, or hang on a disk that died, and comes back with what
+/// it came to.
+pub fn in_child<T: Serialize + DeserializeOwned>(
+    name: &str,
+    what: &str,
+    within: Duration,
+    act: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let mut output = Output::new().or_cannot(what)?;
+    let child = sys::fork(|| {
+        let result = act().map_err(|failure| shortened(&failure.to_string()));
+        let mut line = serde_json::to_vec(&result).unwrap_or_default();
+        line.push(b'\n');
+        write(output.writer(), &line).map_or(1, |_| 0)
+    });
+    let mut said = String::new();
+    let mut hear = |line: &str| said = line.to_owned();
+    let ending = watch(name, child.or_cannot(what)?, &mut output, within, &mut hear);
+    match (ending, serde_json::from_str::<Result<T, String>>(&said)) {
+        (_, Ok(result)) => result.or_cannot(what),
+        (Some(ending), Err(_)) => Err(Failure::new(what, ending)),
+        (None, Err(_)) => Err(Failure::new(what, late(within))),
+    }
+}
+
+/// So that it is one line, as long as [`Output`] reads them, when it has been quoted.
+fn shortened(text: &str) -> String {
+    let line = log::one_line(text);
+    line.chars()
+        .scan(0, |bytes, c| {
+            *bytes += c.len_utf8();
+            (*bytes <= LONGEST_REASON).then_some(c)
+        })
+        .collect()
+}
+
+fn late(within: Duration) -> String {
+    format!("not done in {} s", within.as_secs())
 }
 
 fn prepare(program: &str, arguments: &[&str]) -> Result<Exec, std::ffi::NulError> {
@@ -72,7 +116,25 @@ fn say(name: &str, line: &str) {
 }
 
 /// Until it has ended. `None`: it took too long and was killed.
-fn watch(name: &str, child: Pid, output: &mut Output, within: Duration) -> Option<Ending> {
+fn watch(
+    name: &str,
+    child: Pid,
+    output: &mut Output,
+    within: Duration,
+    hear: &mut dyn FnMut(&str),
+) -> Option<Ending> {
+    let ending = wait(name, child, output, within, hear);
+    output.finish().iter().for_each(|line| hear(line));
+    ending
+}
+
+fn wait(
+    name: &str,
+    child: Pid,
+    output: &mut Output,
+    within: Duration,
+    hear: &mut dyn FnMut(&str),
+) -> Option<Ending> {
     let start = clock::now();
     let mut mentioned = Duration::ZERO;
     let mut is_killed = false;
@@ -83,7 +145,7 @@ fn watch(name: &str, child: Pid, output: &mut Output, within: Duration) -> Optio
             &mut [PollFd::new(output.as_fd(), PollFlags::POLLIN)],
             PollTimeout::from(LOOK_EVERY),
         );
-        output.read().iter().for_each(|line| say(name, line));
+        output.read().iter().for_each(|line| hear(line));
         match sys::ended_child() {
             Ok(Some((pid, ending))) => {
                 sys::reap(pid);

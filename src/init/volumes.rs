@@ -39,7 +39,7 @@ pub fn mount_again(volume: &Volume) -> Result<(), Failure> {
 }
 
 fn mount_one(volume: &Volume) -> Result<(), Failure> {
-    let Volume { path, mode, uid, gid } = volume;
+    let Volume { path, mode, uid, gid, .. } = volume;
     let what = format_args!("mount volume {path}");
     let place = place_of(Path::new(path)).ok_or("not an absolute path").or_cannot(what)?;
     make_folder_of(&place, *mode, *uid, *gid).or_cannot(what)?;

@@ -14,11 +14,13 @@
 //! |---|---|---|
 //! | the disk appears | `slot.rs` | 10 s, looked at each 500 ms |
 //! | a file system is made, or checked | `tool.rs` | 60 s, 600 s, and 10 s to go; fed each 50 ms |
+//! | data is kept aside, or set back | `tool.rs` | 1800 s, and 10 s to go; fed each 50 ms |
 //! | why there is no data stays on the console | `data.rs` | 60 s, fed each second |
 //! | something happens | `event_loop.rs` | 60 s, 5 s with a watchdog; 1 s if the kernel refuses |
 //! | a service answers on loopback | `probe.rs`, `pulse.rs` | 5 ms |
 //! | services stop, the killed go, disks are written and unmounted | `end.rs` | 50, 2, 30, 5 s |
 //! | a failure's reason is kept | `last_failure.rs`, in a child | 3 s, 2 s after a fault |
+//! | a trial is condemned, a failure noted | `esp_device.rs`, `second_net.rs`, in children | 3 s each |
 //! | last words stay on the console | `end.rs`, `sys.rs` | 2 s |
 //!
 //! What the kernel does for PID 1 (loading a module, mounting) has no bound but this watchdog. Its

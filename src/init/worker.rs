@@ -67,6 +67,9 @@ struct Child {
     document: Vec<u8>,
     /// What it was handed that in.
     paper: Option<File>,
+    /// What it is given at its next start: its standard input, then what it finds from descriptor
+    /// 3 on.
+    gifts: Vec<OwnedFd>,
 }
 
 /// What a child of init's own is given as its standard input.
@@ -84,6 +87,14 @@ pub enum Input {
     Backup,
     /// Another: it changes whatever there is.
     Restore,
+    /// A bundle, and besides that what it is written to.
+    Install,
+    /// The root's device.
+    Read,
+    /// The number of a try to write to the data.
+    TryData,
+    /// A question to the services, or to the Server about the probe's account.
+    Probe,
 }
 
 impl Input {
@@ -95,7 +106,18 @@ impl Input {
             Input::Backup => &[DacReadSearch, Fowner],
             Input::Restore => &[Chown, DacOverride, Fowner],
             Input::Dhcp(_) | Input::Time(_) | Input::Ask | Input::Render => &[],
+            Input::Install | Input::Read | Input::TryData | Input::Probe => &[],
         }
+    }
+
+    /// Is there nobody that the child may speak to?
+    fn is_alone(self) -> bool {
+        !self.rights().is_empty() || matches!(self, Input::Install | Input::Read | Input::TryData)
+    }
+
+    /// Does the child come and go so often that nobody needs to be told?
+    fn is_quiet(self) -> bool {
+        matches!(self, Input::TryData | Input::Probe)
     }
 }
 
@@ -131,13 +153,13 @@ impl Worker {
 
     /// For a child of init's own.
     pub fn for_child(service: Service, input: Input) -> Result<Worker, Failure> {
-        let reports = Output::new().or_cannot(format_args!("prepare {}", service.name))?;
+        let reports = Output::of_reports().or_cannot(format_args!("prepare {}", service.name))?;
         let mut worker = Worker::new(service)?;
-        if !input.rights().is_empty() {
+        if input.is_alone() {
             worker.launch = worker.launch.with(input.rights());
         }
         Ok(Worker {
-            child: Some(Child { input, reports, document: vec![], paper: None }),
+            child: Some(Child { input, reports, document: vec![], paper: None, gifts: vec![] }),
             ..worker
         })
     }
@@ -145,6 +167,12 @@ impl Worker {
     /// What all messages call it.
     pub fn name(&self) -> &str {
         &self.service.name
+    }
+
+    /// How important it is that it comes and goes.
+    pub fn priority(&self) -> Priority {
+        let is_quiet = self.child.as_ref().is_some_and(|child| child.input.is_quiet());
+        if is_quiet { Priority::Detail } else { Priority::Notice }
     }
 
     /// What it starts after.
@@ -183,14 +211,24 @@ impl Worker {
         }
         self.make_runtime_folders()?;
         let what = "start it";
+        let mut gifts = self.take_gifts();
         let input: OwnedFd = match self.child.as_ref().map(|child| child.input) {
             Some(Input::Dhcp(interface)) => {
                 sys::packet_socket(interface, &dhcp::FILTER).or_cannot(what)?
             }
             Some(Input::Time(server)) => time::socket(server).or_cannot(what)?,
-            Some(Input::Ask | Input::Render | Input::Backup | Input::Restore) => {
-                self.paper_anew()?.into()
+            Some(
+                Input::Ask
+                | Input::Render
+                | Input::Backup
+                | Input::Restore
+                | Input::TryData
+                | Input::Probe,
+            ) => self.paper_anew()?.into(),
+            Some(Input::Install | Input::Read) if gifts.is_empty() => {
+                return Err(Failure::new(what, "it was given nothing"));
             }
+            Some(Input::Install | Input::Read) => gifts.remove(0),
             None => File::open("/dev/null").or_cannot(what)?.into(),
         };
         let streams = Streams {
@@ -200,7 +238,7 @@ impl Worker {
         };
         let cgroup = self.cgroup.open()?;
         self.notices.iter().for_each(Notices::forget);
-        let started = self.launch.start(streams, &cgroup).or_cannot(what)?;
+        let started = self.launch.start(streams, &gifts, &cgroup).or_cannot(what)?;
         self.process = Some(Process { pid: started.pid, handle: started.process });
         self.trouble = Some(started.trouble);
         self.probe_at = self.is_probed().then(|| now + probe::AGAIN_IN);
@@ -388,6 +426,18 @@ impl Worker {
         if let Some(child) = &mut self.child {
             child.document = document;
         }
+    }
+
+    /// When it starts next, it gets these: its standard input, and what it finds from descriptor 3
+    /// on. Nobody else keeps them open.
+    pub fn give(&mut self, gifts: Vec<OwnedFd>) {
+        if let Some(child) = &mut self.child {
+            child.gifts = gifts;
+        }
+    }
+
+    fn take_gifts(&mut self) -> Vec<OwnedFd> {
+        self.child.as_mut().map(|child| std::mem::take(&mut child.gifts)).unwrap_or_default()
     }
 
     /// What it was handed its document in: it may have written there.

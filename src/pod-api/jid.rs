@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use appliance::probe;
 use appliance::settings::Domain;
 use unicode_normalization::UnicodeNormalization as _;
 
@@ -38,6 +39,9 @@ pub enum BadName {
     /// It has a character that it must not.
     #[error("it must not contain {0:?}")]
     Character(char),
+    /// It is of an account of the appliance's own.
+    #[error("it is reserved")]
+    Reserved,
     /// There is no `@`.
     #[error("it is not like name@example.org")]
     NoAt,
@@ -65,7 +69,16 @@ impl Localpart {
     /// Reads the name of an account to be made.
     pub fn parse_new(text: &str) -> Result<Localpart, BadName> {
         let local = Localpart::parse(text)?;
-        if local.0.len() > LONGEST_NEW { Err(BadName::TooLong) } else { Ok(local) }
+        match local.0.len() {
+            _ if local.is_reserved() => Err(BadName::Reserved),
+            length if length > LONGEST_NEW => Err(BadName::TooLong),
+            _ => Ok(local),
+        }
+    }
+
+    /// Is it a name that no account of a Pod's has?
+    pub fn is_reserved(&self) -> bool {
+        self.0 == probe::ACCOUNT
     }
 
     /// As Prosody writes it.
@@ -128,6 +141,8 @@ mod tests {
         assert!(Localpart::parse(&long(1023)).is_ok());
         assert_eq!(Localpart::parse(&long(1024)), Err(BadName::TooLong));
         assert!(Localpart::parse_new(&long(64)).is_ok());
+        assert!(Localpart::parse_new("stele-probe2").is_ok());
+        assert_eq!(Localpart::parse_new("Stele-Probe"), Err(BadName::Reserved));
         assert_eq!(Localpart::parse_new(&long(65)), Err(BadName::TooLong));
         // One character that becomes eighteen.
         assert_eq!(Localpart::parse(&"\u{fdfa}".repeat(341)), Err(BadName::Character(' ')));

@@ -5,24 +5,19 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use appliance::backup::{INCOMING, KEPT};
-use appliance::control::SettingsStep;
-use appliance::secret::Secret;
 use appliance::settings::{Domain, Settings};
-use serde_json::Value;
-use tokio::time::{Instant, sleep, timeout};
 
 use crate::app::Desk;
 use crate::avatars::Avatars;
 use crate::backup::Backups;
-use crate::config::{Config, Defaults, ServerConfig};
-use crate::init::{self, Init};
+use crate::config::Config;
+use crate::init::Init;
 use crate::invitation::Invitations;
 use crate::jid::{Jid, Localpart};
 use crate::log;
-use crate::member::Role;
 use crate::network::Outside;
 use crate::onboarding::{Onboarding, Step};
 use crate::picture::Picture;
@@ -30,22 +25,17 @@ use crate::problem::Problem;
 use crate::projection::{News, Projection};
 use crate::reset::{Recovery, Resets};
 use crate::server::{self, Changes, Connection, Version};
-use crate::settings::{Change, Choices, LUA, Setting};
+use crate::settings::Choices;
 use crate::sse::Places;
 use crate::store::{Error, Kept, Store};
 use crate::throttle::Throttle;
-use crate::token::{Digest, Standing, Token, Tokens};
+use crate::token::{Token, Tokens};
 use crate::workspace::Workspace;
 
 mod invitations;
+mod logins;
 mod recovery;
-
-/// Whoever changes a setting is answered by then: the front gives up after 30 s of silence.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(25);
-/// Of that, for those who change something else to finish.
-const TURN_WITHIN: Duration = Duration::from_secs(8);
-/// The first pause between two looks at what became of settings, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(400));
+mod settings;
 
 /// See above.
 pub struct Pod {
@@ -110,17 +100,6 @@ pub enum Owner {
     Good(Jid),
     /// It is void: whoever it was made for was an admin then, and isn't any more.
     Demoted,
-}
-
-/// Why the Server doesn't serve by settings that were accepted.
-#[derive(Debug, thiserror::Error)]
-enum NotApplied {
-    #[error("the Server refuses them: {0}")]
-    Refused(String),
-    #[error("after a while they are still {0}")]
-    Late(String),
-    #[error("others were submitted meanwhile")]
-    Replaced,
 }
 
 /// Seconds since 1970.
@@ -227,46 +206,6 @@ impl Pod {
         self.look(|accounts| accounts.members().next().is_some()).unwrap_or(false)
     }
 
-    /// Has the Server serve another domain, as long as there are no members, and the operator said
-    /// none; returns when it does.
-    pub async fn choose_domain(&self, domain: Domain) -> Result<(), Problem> {
-        let deadline = Instant::now() + ANSWERED_WITHIN;
-        let turn = async { (self.setup.lock().await, self.settings.lock().await) };
-        let turn = timeout(TURN_WITHIN, turn).await.map_err(|_| Problem::being_changed())?;
-        let has_members = self.look(|accounts| accounts.members().next().is_some())?;
-        if self.config.is_domain_set || has_members {
-            return Err(Problem::domain_already_set());
-        }
-        if *self.domain() != domain {
-            let wanted = ServerConfig { domain: domain.clone(), ..self.server_config() };
-            let wanted = self.allowed(wanted.settings()).await?;
-            self.submit(&wanted).await?;
-            if let Err(why) = self.applied(&wanted, deadline).await {
-                self.take_back().await;
-                log::error(format_args!("cannot serve {domain}: {why}"));
-                return Err(Problem::not_applied());
-            }
-        }
-        if let Err(error) = self.store.keep_domain(&domain).await {
-            self.take_back().await;
-            return Err(error.into());
-        }
-        let is_another = *self.domain() != domain;
-        self.with(|state| {
-            state.domain = Some(domain);
-            if is_another {
-                // Nobody takes the accounts of the one for those of the other.
-                state.link = None;
-            }
-        });
-        drop(turn);
-        if is_another {
-            self.desk.reload();
-            self.linked(deadline).await;
-        }
-        Ok(())
-    }
-
     // The Server
 
     /// The Server is in step now. Those whose account has gone, or is another, are logged out, and so
@@ -350,182 +289,6 @@ impl Pod {
     /// Changes what is known of its accounts, before it tells.
     pub fn note(&self, note: impl FnOnce(&mut Projection)) {
         self.with(|state| state.link.as_mut().map(|link| note(&mut link.projection)));
-    }
-
-    // Its settings
-
-    /// What holds: what admins chose, or else what the operator wrote.
-    pub fn server_config(&self) -> ServerConfig {
-        self.configured(self.with(|state| state.choices.effective().clone()))
-    }
-
-    /// What holds of one setting.
-    pub fn setting(&self, setting: Setting) -> Value {
-        self.with(|state| state.choices.value(setting))
-    }
-
-    /// Submits what holds, whatever was accepted before.
-    pub async fn submit_settings(&self) -> Result<(), init::Error> {
-        let _settings = self.settings.lock().await;
-        self.submit_as_it_is().await
-    }
-
-    /// Has a change loaded by the Server, then keeps it; returns when the Server serves by it. If any
-    /// of that fails, what held before holds on.
-    pub async fn change_settings(&self, change: Change) -> Result<(), Problem> {
-        let deadline = Instant::now() + ANSWERED_WITHIN;
-        let turn = timeout(TURN_WITHIN, self.settings.lock()).await;
-        let turn = turn.map_err(|_| Problem::being_changed())?;
-        let settings = change.settings();
-        let after = self.with(|state| state.choices.after(change))?;
-        let wanted = self.allowed(self.configured(after.effective().clone()).settings()).await?;
-        // What was accepted already isn't loaded again.
-        if self.with(|state| state.accepted.as_ref() != Some(&wanted)) {
-            self.submit(&wanted).await?;
-            if let Err(why) = self.applied(&wanted, deadline).await {
-                self.take_back().await;
-                log::error(format_args!("cannot change settings: {why}"));
-                return Err(match why {
-                    NotApplied::Refused(_) if settings == [LUA] => Problem::bad_lua(),
-                    _ => Problem::not_applied(),
-                });
-            }
-        }
-        let rows = settings.iter().map(|it| (it.key(), after.chosen(*it).map(Value::to_string)));
-        if let Err(error) = self.store.keep_settings(rows.collect()).await {
-            self.take_back().await;
-            return Err(error.into());
-        }
-        self.with(|state| state.choices = after);
-        drop(turn);
-        // A Server that was started anew for it is to be found again.
-        self.linked(deadline).await;
-        Ok(())
-    }
-
-    /// Until it is in step, or until then.
-    async fn linked(&self, deadline: Instant) {
-        while !self.is_linked() && Instant::now() < deadline {
-            sleep(PAUSES.0).await;
-        }
-    }
-
-    /// Until the Server serves by these settings; or why it doesn't.
-    async fn applied(&self, settings: &Settings, deadline: Instant) -> Result<(), NotApplied> {
-        let (of, mut pause) = (settings.digest(), PAUSES.0);
-        loop {
-            let seen = match self.init.settings_state().await {
-                Ok(state) if state.of != Some(of) => return Err(NotApplied::Replaced),
-                Ok(state) => match (state.step, state.why) {
-                    (SettingsStep::Applied, _) => return Ok(()),
-                    (SettingsStep::Refused, why) => {
-                        return Err(NotApplied::Refused(why.unwrap_or_default()));
-                    }
-                    (step, Some(why)) => format!("{step} ({why})"),
-                    (step, None) => step.to_string(),
-                },
-                Err(error) => error.to_string(),
-            };
-            if Instant::now() + pause > deadline {
-                return Err(NotApplied::Late(seen));
-            }
-            sleep(pause).await;
-            pause = PAUSES.1.min(pause * 2);
-        }
-    }
-
-    /// Submits what held before a change that failed.
-    async fn take_back(&self) {
-        if let Err(error) = self.submit_as_it_is().await {
-            log::error(format_args!("cannot take settings back: {error}"));
-        }
-    }
-
-    async fn submit_as_it_is(&self) -> Result<(), init::Error> {
-        self.submit(&self.allowed(self.server_config().settings()).await?).await
-    }
-
-    /// Without Lua that was chosen when the operator allowed it, who doesn't any more.
-    async fn allowed(&self, mut settings: Settings) -> Result<Settings, init::Error> {
-        if settings.prosody_overrides_raw.is_some() && !self.may_hold_lua().await? {
-            log::warn("the Lua that was chosen is left out: the operator does not allow it");
-            settings.prosody_overrides_raw = None;
-        }
-        Ok(settings)
-    }
-
-    /// Does the operator allow Lua in settings?
-    pub async fn may_hold_lua(&self) -> Result<bool, init::Error> {
-        Ok(self.init.settings_state().await?.may_hold_lua)
-    }
-
-    async fn submit(&self, settings: &Settings) -> Result<(), init::Error> {
-        // Should its answer get lost, it isn't known what it goes by.
-        self.with(|state| state.accepted = None);
-        self.init.settings(settings).await?;
-        self.with(|state| state.accepted = Some(settings.clone()));
-        Ok(())
-    }
-
-    fn configured(&self, defaults: Defaults) -> ServerConfig {
-        ServerConfig { defaults, ..self.config.server.clone() }
-    }
-
-    // Logins
-
-    /// Logs somebody in: from now on `token` is theirs.
-    pub async fn log_in(&self, digest: Digest, token: Token) -> Result<(), Error> {
-        let void = self.with(|state| state.tokens.add(digest, token.clone()));
-        let kept = self.store.keep_token(digest, token, void).await;
-        if kept.is_err() {
-            self.with(|state| state.tokens.revoke_one(digest));
-        }
-        kept
-    }
-
-    /// Whose token it is.
-    pub fn owner(&self, token: &Secret) -> Option<Owner> {
-        let token = self.with(|state| state.tokens.owner(token, now()).cloned())?;
-        let jid = Jid::parse(&token.jid).ok().filter(|jid| jid.domain == *self.domain())?;
-        Some(match token.standing {
-            Standing::Member | Standing::Admin => Owner::Good(jid),
-            Standing::Demoted => Owner::Demoted,
-        })
-    }
-
-    /// An account has this role now: if it had more, all its tokens are void.
-    pub async fn see_role(&self, local: &Localpart, role: Option<Role>) {
-        let jid = self.jid(local).to_string();
-        let seen = self.with(|state| {
-            state.tokens.see(|token| if token.jid == jid { role } else { token.standing.role() })
-        });
-        self.keep_seen(seen).await;
-    }
-
-    /// It holds already; should a write fail, the next start finds out again.
-    async fn keep_seen(&self, seen: Vec<(Digest, Standing)>) {
-        if let Err(error) = self.store.keep_standings(seen).await {
-            log::error(error);
-        }
-    }
-
-    /// All tokens of an account are void from now on.
-    pub async fn log_out(&self, local: &Localpart) {
-        let jid = self.jid(local).to_string();
-        let void = self.with(|state| state.tokens.revoke(|token| token.jid == jid));
-        self.forget(void).await;
-    }
-
-    /// They are void already; should a write fail, the next start finds out again.
-    async fn forget(&self, void: Vec<Digest>) {
-        if let Err(error) = self.store.forget_tokens(void).await {
-            log::error(error);
-        }
-    }
-
-    /// Failed logins.
-    pub fn throttle<T>(&self, look: impl FnOnce(&mut Throttle) -> T) -> T {
-        self.with(|state| look(&mut state.throttle))
     }
 
     // The workspace and its members

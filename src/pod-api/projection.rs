@@ -58,7 +58,7 @@ impl Projection {
         let known = accounts.accounts.into_iter().filter_map(|account| {
             let role = role_of(account.role.as_deref());
             let known = Known { role, created: account.created, ..Known::default() };
-            Some((Localpart::parse(&account.localpart).ok()?, known))
+            Some((name_of(&account.localpart)?, known))
         });
         let mut projection = Projection { accounts: known.collect(), seq: accounts.seq };
         for local in sessions.iter().filter_map(|it| Localpart::parse(&it.localpart).ok()) {
@@ -83,7 +83,7 @@ impl Projection {
         if change.what == What::Host {
             return Some(News::OtherHost);
         }
-        let local = Localpart::parse(change.localpart.as_deref()?).ok()?;
+        let local = name_of(change.localpart.as_deref()?)?;
         match change.what {
             What::Account { exists: false, .. } => {
                 self.accounts.remove(&local);
@@ -164,6 +164,11 @@ impl Projection {
     }
 }
 
+/// Of an account, unless none may be called so.
+fn name_of(text: &str) -> Option<Localpart> {
+    Localpart::parse(text).ok().filter(|local| !local.is_reserved())
+}
+
 impl Known {
     /// Unless what is known is of a later change.
     fn show(&mut self, profile: Profile, of: u64) {
@@ -186,6 +191,7 @@ mod tests {
             { "localpart": "bob", "role": "prosody:member" },
             { "localpart": "prose-workspace", "role": "prosody:registered" },
             { "localpart": "a b", "role": "prosody:admin" },
+            { "localpart": "stele-probe", "role": "prosody:member" },
         ]});
         let sessions = json!([{ "localpart": "bob", "resource": "phone", "since": 1 },
             { "localpart": "nobody", "resource": "x", "since": 1 }]);
@@ -207,6 +213,8 @@ mod tests {
         assert_eq!(shown(&projection), ["alice Admin", "bob Member online"]);
         let service = Localpart::parse("prose-workspace").unwrap();
         assert!(projection.account(&service).is_some() && projection.member(&service).is_none());
+        let probe = Localpart::parse("stele-probe").unwrap();
+        assert!(projection.account(&probe).is_none());
     }
 
     #[test]

@@ -122,6 +122,21 @@ impl Kept {
         made().unwrap_or_else(|error| panic!("{error:#}"))
     }
 
+    /// Of `size` bytes, with `bytes` at these places and nothing else: it had another life.
+    #[track_caller]
+    pub fn used(size: u64, bytes: &[u8], places: &[u64]) -> Kept {
+        let made = || -> Result<Kept> {
+            let folder = scratch::evidence()?;
+            let path = folder.join("kept.img");
+            let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+            file.set_len(size)?;
+            let disk = Disk { path, file };
+            places.iter().try_for_each(|place| disk.write_at(bytes, *place))?;
+            Ok(Kept { disk, folder })
+        };
+        made().unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
     /// Another disk with the same content.
     #[track_caller]
     pub fn fork(&self) -> Kept {

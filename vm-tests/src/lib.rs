@@ -28,6 +28,7 @@ pub mod console;
 pub mod cuts;
 pub mod data;
 pub mod disk;
+pub mod esp;
 pub mod host;
 pub mod http;
 pub mod images;

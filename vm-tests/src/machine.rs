@@ -19,7 +19,7 @@ const FIRMWARE_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 const QEMU: &str = "qemu-system-x86_64";
 /// Never KVM: what tests see must not depend on where they run. Without cx16, since QEMU 7.2 now
 /// and then breaks a 6.12 guest with it.
-const ALWAYS: [&str; 12] = [
+const ALWAYS: [&str; 11] = [
     "-accel",
     "tcg",
     "-cpu",
@@ -28,7 +28,6 @@ const ALWAYS: [&str; 12] = [
     "q35",
     "-nodefaults",
     "-no-user-config",
-    "-no-reboot",
     "-display",
     "none",
     "-device",
@@ -85,6 +84,10 @@ pub struct Machine {
     clock: Option<&'static str>,
     trace_reads: bool,
     log_writes: bool,
+    /// Does firmware look for a system in the network, too?
+    network_boot: bool,
+    /// Does it go on after a reset?
+    reboots: bool,
     /// Trouble that the story causes itself.
     pub(crate) expected: Vec<&'static str>,
     /// Killed when it is older.
@@ -116,6 +119,8 @@ impl Machine {
             clock: None,
             trace_reads: false,
             log_writes: false,
+            network_boot: false,
+            reboots: false,
             expected: vec![],
             deadline: Duration::from_secs(120),
         }
@@ -131,6 +136,11 @@ impl Machine {
         let Boot::Direct(files) = &mut self.boot else { panic!("firmware has its own words") };
         files.cmdline = format!("{} {words}", files.cmdline);
         self
+    }
+
+    /// On the disk in this file: bytes of a disk, or QEMU's own format if its name ends in that.
+    pub fn on_file(self, file: &Path) -> Machine {
+        Machine { kept: Some(file.to_owned()), ..self }
     }
 
     /// On this disk, which was made of the same image, or of another with slots of the same size.
@@ -181,6 +191,16 @@ impl Machine {
         Machine { log_writes: true, ..self }
     }
 
+    /// Its firmware looks for a system in the network when the disks have none.
+    pub fn network_boot(self) -> Machine {
+        Machine { network_boot: true, ..self }
+    }
+
+    /// A reset starts it again, in place of ending it.
+    pub fn reboots(self) -> Machine {
+        Machine { reboots: true, ..self }
+    }
+
     /// This part of a line of the denylist is what the story is about.
     pub fn expect(mut self, trouble: &'static str) -> Machine {
         self.expected.push(trouble);
@@ -209,6 +229,9 @@ impl Machine {
             Boot::Direct(files) => direct(&mut command, files, folder)?,
             Boot::Firmware => firmware(&mut command, folder)?,
         }
+        if !self.reboots {
+            command.arg("-no-reboot");
+        }
         if let Some(date) = self.clock {
             command.args(["-rtc", &format!("base={date}")]);
         }
@@ -220,12 +243,18 @@ impl Machine {
                 device += UNABRIDGED;
             } else {
                 let file = escaped(&file);
-                let drive = format!("if=none,id=disk{number},format=raw,file={file}");
+                let format = if file.ends_with(".qcow2") { "qcow2" } else { "raw" };
+                let drive = format!("if=none,id=disk{number},format={format},file={file}");
                 command.args(["-drive", &drive]);
             }
             command.args(["-device", &device]);
         }
-        command.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
+        let last = if self.network_boot {
+            format!(",bootindex={}", self.copies + 1)
+        } else {
+            String::new()
+        };
+        command.args(["-device", &format!("virtio-net-pci,netdev=net,romfile={last}")]);
         if self.trace_reads {
             let log = folder.join(READS).display().to_string();
             command.args(["-trace", "blk_co_preadv", "-D", &log]);

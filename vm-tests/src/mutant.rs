@@ -10,6 +10,10 @@ use crate::scratch::{self, bounded};
 
 /// Compiling may take that long, in seconds.
 const COMPILE_WITHIN: u32 = 900;
+/// Where mutants' sources are, and what cargo makes of them.
+pub const SOURCES: &str = "vm-mutants/a copy of the sources";
+/// See [`SOURCES`].
+pub const TARGET: &str = "vm-mutants/another target";
 /// What a copy of the checkout needs for cargo to compile the guest programs.
 const COPIED: [&str; 5] = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "src", "vm-tests"];
 
@@ -29,7 +33,7 @@ pub fn programs(name: &str, edits: &[Edit]) -> Result<PathBuf> {
     let context = || format!("cannot make the mutant {name}");
     // One after another, in one place: then what a mutant is made of is compiled once for all.
     let _held = scratch::lock("mutants")?;
-    let sources = scratch::folder("vm-mutants/sources")?;
+    let sources = scratch::folder(SOURCES)?;
     let out = scratch::folder(&format!("vm-mutants/{name}"))?;
     for item in COPIED {
         refresh(&scratch::workspace().join(item), &sources.join(item), edits, Path::new(item))
@@ -37,7 +41,9 @@ pub fn programs(name: &str, edits: &[Edit]) -> Result<PathBuf> {
     }
     let mut command = bounded(&Tools::find()?.stele, COMPILE_WITHIN);
     command.args(["programs", "--out"]).arg(&out).current_dir(&sources);
-    command.env("CARGO_TARGET_DIR", scratch::folder("vm-mutants/target")?);
+    command.env("CARGO_TARGET_DIR", scratch::folder(TARGET)?);
+    // What others want of C compilers and of SQLite is nothing to the guest's programs.
+    command.env("CFLAGS", "-O0").env("SQLITE_MAX_COLUMN", "100");
     run(&mut command, &format!("compile the mutant {name}"))?;
     Ok(out)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -39,6 +40,8 @@ pub struct Vm {
     folder: PathBuf,
     /// Where this host reaches ports of the guest.
     ports: BTreeMap<u16, SocketAddr>,
+    /// Where its serial line begins.
+    keyboard: UnixStream,
     /// To the neighbour of the harness's, if it has that.
     cable: Option<Cable>,
     threads: Vec<JoinHandle<()>>,
@@ -71,7 +74,7 @@ impl Vm {
         let (minded, deadline) = mpsc::channel();
         let (log, words) = (file("console.log")?, file("qmp.log")?);
         let qmp_copy = words.try_clone()?;
-        let replies = qmp.try_clone()?;
+        let (replies, keyboard) = (qmp.try_clone()?, console.try_clone()?);
         let mut threads = vec![
             thread::spawn({
                 let (watch, expected) = (Arc::clone(&watch), machine.expected.clone());
@@ -100,6 +103,7 @@ impl Vm {
             started,
             folder,
             ports: BTreeMap::new(),
+            keyboard,
             cable,
             threads,
             minded,
@@ -180,6 +184,13 @@ impl Vm {
     pub fn lines_with(&self, text: &str) -> Vec<Line> {
         let seen = self.watch.seen();
         seen.lines.iter().filter(|line| line.text.contains(text)).cloned().collect()
+    }
+
+    /// Types on its serial line.
+    #[track_caller]
+    pub fn type_in(&self, bytes: &[u8]) {
+        let typed = (&self.keyboard).write_all(bytes);
+        typed.unwrap_or_else(|error| panic!("cannot type on the console: {error}"));
     }
 
     /// Presses the power button.

@@ -42,7 +42,7 @@ return function(stele)
 
   stele.verbs.create_account = { needs = { "host", "localpart", "password", "role" }, run = function(input)
     local localpart, host = input.localpart, input.host
-    if usermanager.user_exists(localpart, host) then
+    if localpart == roles.PROBE or usermanager.user_exists(localpart, host) then
       stele.refuse(409, "exists", "there is such an account already")
     end
     -- The role first: if the power goes in between there is no account with another role than asked.
@@ -97,7 +97,7 @@ return function(stele)
   stele.verbs.sessions = { needs = { "host" }, may = { "localpart" }, run = function(input)
     local sessions = array()
     for localpart, user in pairs(prosody.hosts[input.host].sessions) do
-      if not input.localpart or localpart == input.localpart then
+      if localpart ~= roles.PROBE and (not input.localpart or localpart == input.localpart) then
         for resource, session in pairs(user.sessions) do
           local since = session.conntime and math.floor(session.conntime)
           sessions:push({ localpart = localpart, resource = resource, since = since })

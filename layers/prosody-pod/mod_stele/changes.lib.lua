@@ -45,6 +45,7 @@ local online = {}
 local watchers = {} -- of hosts
 
 local function note_presence(localpart, host)
+  if localpart == roles.PROBE then return end
   local jid = localpart .. "@" .. host
   local is_online = prosody.hosts[host].sessions[localpart] ~= nil
   if is_online ~= (online[jid] or false) then

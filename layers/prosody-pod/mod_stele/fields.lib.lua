@@ -7,6 +7,7 @@ local utf8_valid = require "util.encodings".utf8.valid
 local LONGEST_LOCALPART = 64 -- in bytes: as a file's name with each one escaped it still fits
 local LONGEST_PASSWORD = 1024
 local LONGEST_WAIT = 25 -- seconds; below the 30 s that proxies are silent for
+local LONGEST_PROBE = 60 -- seconds
 local LONGEST_NAME = 256
 local LONGEST_URL = 1024
 local LONGEST_PICTURE = 1024 * 1024
@@ -95,6 +96,13 @@ return function(stele)
 
   function checks.wait(value)
     if not whole(value, LONGEST_WAIT) then malformed("wait", "0 to " .. LONGEST_WAIT .. " seconds") end
+    return value
+  end
+
+  function checks.seconds(value)
+    if value == 0 or not whole(value, LONGEST_PROBE) then
+      malformed("seconds", "1 to " .. LONGEST_PROBE .. " seconds")
+    end
     return value
   end
 

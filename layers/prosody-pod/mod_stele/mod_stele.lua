@@ -1,7 +1,8 @@
 -- The verbs by which the Pod API drives the Server, for Prosody 0.12 and 13.0. Wire and promises:
 -- docs/prosody-module.md.
 --
---   HTTP -> access (who asks) -> fields (what with) -> a verb of accounts, changes, profiles, reload
+--   HTTP -> access (who asks) -> fields (what with)
+--     -> a verb of accounts, changes, probe, profiles, reload
 --
 -- What comes in is JSON of a few known fields, each checked by its kind; nothing of it is ever
 -- compiled, and no text of Lua's goes out.
@@ -30,7 +31,7 @@ function stele.must(done)
   if not done then stele.refuse(500, "failed", "the Server can't; its log says why") end
 end
 
-for _, part in ipairs { "fields", "access", "changes", "accounts", "profiles", "reload" } do
+for _, part in ipairs { "fields", "access", "changes", "accounts", "profiles", "probe", "reload" } do
   module:require(part)(stele)
 end
 
@@ -115,4 +116,7 @@ module:hook_object_event(server, "POST /stele/v1/*", handle)
 stele.watch_all()
 stele.make_account()
 
-function module.unload() stele.stop_watching() end
+function module.unload()
+  stele.stop_probing() -- what was wrapped last is unwrapped first
+  stele.stop_watching()
+end

@@ -25,4 +25,7 @@ end
 -- What tells that one is another: of 13.0 and 0.12.
 roles.CHANGED = { "user-role-changed", "user-roles-changed" }
 
+-- The account of `probe`, which has no role, and of which nobody is told.
+roles.PROBE = "stele-probe"
+
 return roles

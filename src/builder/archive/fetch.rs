@@ -114,7 +114,7 @@ impl<'a> Fetcher<'a> {
             return Ok(());
         }
         let bytes = missing.iter().map(|wanted| wanted.size).sum();
-        self.progress.start_download(missing.len(), bytes);
+        self.progress.start(&format!("fetching {} files", missing.len()), bytes);
         let next = AtomicUsize::new(0);
         let failures = Mutex::new(Vec::new());
         thread::scope(|scope| {
@@ -129,7 +129,7 @@ impl<'a> Fetcher<'a> {
                 });
             }
         });
-        self.progress.finish_move();
+        self.progress.finish();
         let mut failures = failures.into_inner().unwrap_or_else(|e| e.into_inner());
         failures.sort_by(|(a, _), (b, _)| a.cmp(b));
         let names: Vec<String> = failures.iter().map(|(name, _)| name.clone()).collect();
@@ -220,7 +220,7 @@ impl<'a> Fetcher<'a> {
                 return Received::Nothing(Error::Store(error.into()));
             }
             got += new.len() as u64;
-            self.progress.moved(new.len() as u64);
+            self.progress.advance(new.len() as u64);
         }
     }
 

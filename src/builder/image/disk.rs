@@ -17,6 +17,8 @@ const ALIGNMENT: u64 = 1 << 20;
 /// So large that directories of an ESP never outgrow one (see [`fat`]).
 const ESP_CLUSTER: u32 = 4096;
 const SEED_CLUSTER: u32 = 1024;
+/// Where `stele-loader` looks for systemd-boot: in `\EFI\systemd`.
+const LOADER: &str = "sd.efi";
 /// What systemd-boot does: starts the best entry at once. No key and no noise on a serial line
 /// opens its menu or an editor, and nothing but the UKIs is offered.
 const LOADER_CONF: &str = "timeout menu-disabled\neditor no\nauto-entries no\nauto-firmware no\n";
@@ -31,11 +33,13 @@ const FIRST_UKI: &str = "p1.efi";
 pub struct Parts<'a> {
     /// The appliance's name: all identifiers follow from it.
     pub name: &'a str,
-    /// For the loader's file name and the slots' partition type.
+    /// For the name of what firmware starts and the slots' partition type.
     pub architecture: Architecture,
     /// How large everything is.
     pub sizes: Sizes,
-    /// systemd-boot.
+    /// What firmware starts: `stele-loader`.
+    pub first: &'a [u8],
+    /// systemd-boot, which that starts.
     pub loader: &'a [u8],
     /// The UKI of slot A.
     pub uki: &'a [u8],
@@ -140,7 +144,8 @@ fn at(partition: &Partition, extents: Vec<Extent>) -> impl Iterator<Item = Exten
 
 fn esp(parts: &Parts<'_>, size: u64) -> Result<Vec<Extent>> {
     let layout = Layout::new(size, ESP_CLUSTER).context("cannot make the ESP")?;
-    let fixed = clusters(parts.loader.len()) + clusters(LOADER_CONF.len());
+    let fixed = [parts.first.len(), parts.loader.len(), LOADER_CONF.len()].map(clusters);
+    let fixed = fixed.iter().sum();
     let run = layout.room().saturating_sub(fixed) / 2 / u64::from(ESP_CLUSTER);
     let run = run * u64::from(ESP_CLUSTER);
     if parts.uki.len() as u64 > run {
@@ -152,61 +157,43 @@ fn esp(parts: &Parts<'_>, size: u64) -> Result<Vec<Extent>> {
             Size(run)
         );
     }
-    let file = |bytes, length| Content::File { bytes, length };
-    let whole = |bytes: &'static str| file(bytes.as_bytes(), bytes.len() as u64);
-    let loader = file(parts.loader, parts.loader.len() as u64);
     let fallback = parts.architecture.efi_fallback();
     let short = format!("{:<8}EFI", fallback.trim_end_matches(".EFI"));
-    let directory = Content::Directory;
-    let root = vec![
-        Node {
-            name: "EFI",
-            short: "EFI",
-            content: directory(vec![
-                Node {
-                    name: "BOOT",
-                    short: "BOOT",
-                    content: directory(vec![Node {
-                        name: fallback,
-                        short: &short,
-                        content: loader,
-                    }]),
-                },
-                Node {
-                    name: "Linux",
-                    short: "LINUX",
-                    // The short name ends in no `.EFI`: if a cut tears the long one off, the
-                    // loader doesn't see an entry that it would count no tries of.
-                    content: directory(vec![
-                        Node {
-                            name: FIRST_UKI,
-                            short: "SLOTA   OFF",
-                            content: file(parts.uki, run),
-                        },
-                        Node { name: "SLOTB.OFF", short: "SLOTB   OFF", content: file(&[], run) },
-                    ]),
-                },
-            ]),
-        },
-        Node {
-            name: "loader",
-            short: "LOADER",
-            content: directory(vec![Node {
-                name: "loader.conf",
-                short: "LOADER~1CON",
-                content: whole(LOADER_CONF),
-            }]),
-        },
+    // The short names end in no `.EFI`: if a cut tears the long one off, the loader doesn't see an
+    // entry that it would count no tries of.
+    let linux = vec![
+        file(FIRST_UKI, "SLOTA   OFF", parts.uki, run),
+        file("SLOTB.OFF", "SLOTB   OFF", &[], run),
     ];
+    let efi = vec![
+        folder("BOOT", "BOOT", vec![whole(fallback, &short, parts.first)]),
+        folder("systemd", "SYSTEMD", vec![whole(LOADER, "SD      EFI", parts.loader)]),
+        folder("Linux", "LINUX", linux),
+    ];
+    let conf = whole("loader.conf", "LOADER~1CON", LOADER_CONF.as_bytes());
+    let root = vec![folder("EFI", "EFI", efi), folder("loader", "LOADER", vec![conf])];
     let serial = serial(parts, "esp");
     let volume = Volume { label: "STELE-ESP", serial, size, cluster: ESP_CLUSTER, root };
     fat::format(&volume).context("cannot make the ESP")
 }
 
+fn folder<'a>(name: &'a str, short: &'a str, nodes: Vec<Node<'a>>) -> Node<'a> {
+    Node { name, short, content: Content::Directory(nodes) }
+}
+
+/// A file of `length` bytes, zeros beyond `bytes`.
+fn file<'a>(name: &'a str, short: &'a str, bytes: &'a [u8], length: u64) -> Node<'a> {
+    Node { name, short, content: Content::File { bytes, length } }
+}
+
+/// A file of just these bytes.
+fn whole<'a>(name: &'a str, short: &'a str, bytes: &'a [u8]) -> Node<'a> {
+    file(name, short, bytes, bytes.len() as u64)
+}
+
 fn seed(parts: &Parts<'_>, size: u64) -> Result<Vec<Extent>> {
     let bytes = SEED_README.as_bytes();
-    let content = Content::File { bytes, length: bytes.len() as u64 };
-    let root = vec![Node { name: "README.TXT", short: "README  TXT", content }];
+    let root = vec![whole("README.TXT", "README  TXT", bytes)];
     let serial = serial(parts, "seed");
     let volume = Volume { label: "STELE-SEED", serial, size, cluster: SEED_CLUSTER, root };
     fat::format(&volume).context("cannot make the seed partition")

@@ -4,7 +4,9 @@
 pub mod blocks;
 pub mod cpio;
 pub mod disk;
+pub mod efi;
 pub mod fat;
 pub mod put;
+pub mod qcow2;
 pub mod squashfs;
 pub mod uki;

@@ -210,7 +210,13 @@ mod tests {
         let layer = document::parse("layer.toml", &text)?;
         let name = Name::try_from("x".to_owned()).unwrap();
         let user = User { name: "u".into(), uid: 950, gid: 950, home: "/".into() };
-        let volume = Volume { path: "/var/lib/a".into(), mode: 0o750, uid: 950, gid: 950 };
+        let volume = Volume {
+            path: "/var/lib/a".into(),
+            mode: 0o750,
+            uid: 950,
+            gid: 950,
+            immutable: vec![],
+        };
         let folder = LayerFolder { name, folder: "/".into(), layer };
         resolve(&[folder], &[("u".to_owned(), user)].into(), &[volume])
     }

@@ -79,14 +79,18 @@ pub fn layer(name: &str) -> Package {
 
 /// A guest program.
 pub fn program(name: &str, digest: Digest) -> Package {
-    let what = match name == Program::Init.name() {
-        true => "PID 1, in the root and in the UKI",
-        false => "a guest program, where a layer puts it",
+    let what = match name {
+        _ if name == Program::Init.name() => "PID 1, in the root and in the UKI",
+        _ if name == Program::Loader.name() => {
+            "what firmware starts, in the EFI system partition, in the form that firmware wants"
+        }
+        _ => "a guest program, where a layer puts it",
     };
     // The rest is in the repository's Cargo.lock.
     let linked = match name {
         _ if name == Program::PodApi.name() => "Rust's library, the C library and SQLite are",
         _ if name == Program::Backup.name() => "Rust's library, the C library and Zstandard are",
+        _ if name == Program::Loader.name() => "parts of Rust's core library and r-efi are",
         _ => "Rust's library and the C library are",
     };
     Package {

@@ -14,6 +14,9 @@ use crate::tree::{Entry, Kind, Origin};
 
 const FORMAT: &str = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/";
 
+/// What firmware starts.
+const FIRST: &str = "/EFI/BOOT/BOOTX64.EFI";
+
 fn entry(origin: &str, kind: Kind) -> Entry {
     let origin = match origin.split_once(' ') {
         Some(("layer", name)) => Origin::Layer(name.into()),
@@ -60,7 +63,10 @@ fn boot() -> Boot {
         initrd: vec![],
         root: vec![],
         in_uki: vec![part("/boot/vmlinuz-6"), part("/usr/lib/modules/6/virtio_blk.ko.xz")],
-        in_esp: vec![part("/usr/lib/systemd/boot/efi/systemd-bootx64.efi")],
+        in_esp: vec![
+            part("/usr/lib/systemd/boot/efi/systemd-bootx64.efi"),
+            (FIRST.to_owned(), entry("builder", Kind::File(b"loader".as_slice().into()))),
+        ],
     }
 }
 
@@ -103,7 +109,7 @@ fn report() -> Report {
             packages: BTreeMap::new(),
             layers: BTreeMap::new(),
         },
-        programs: [("front", "front"), ("stele-init", "init")]
+        programs: [("front", "front"), ("stele-init", "init"), ("stele-loader", "loader")]
             .map(|(name, bytes)| (name.to_owned(), Digest::of(bytes.as_bytes())))
             .into(),
         warnings: vec![],
@@ -141,7 +147,7 @@ fn every_file_belongs_to_exactly_one_package() {
     let in_root = tree.iter().filter(|(_, entry)| entry.kind != Kind::Directory);
     let expected: Vec<String> = in_root.map(|(path, _)| format!(".{path}")).collect();
     assert_eq!(names[..expected.len()], expected);
-    assert_eq!(names.len(), expected.len() + 3);
+    assert_eq!(names.len(), expected.len() + 4);
     let files = texts(&document, "files", "SPDXID");
     let packages = texts(&document, "packages", "SPDXID");
     let unique: BTreeSet<&str> = files.iter().chain(&packages).copied().collect();
@@ -165,9 +171,13 @@ fn every_file_belongs_to_exactly_one_package() {
 fn a_guest_program_is_its_own_whoever_places_it() {
     let document = document(&tree());
     let contained = contained(&document);
-    for (name, path) in [("front", "/usr/bin/front"), ("stele-init", INIT_PROGRAM)] {
+    for (name, place, path) in [
+        ("front", "File", "/usr/bin/front"),
+        ("stele-init", "File", INIT_PROGRAM),
+        ("stele-loader", "Esp", FIRST),
+    ] {
         let package = Id::new("Program", name).to_string();
-        let file = Id::new("File", path.trim_start_matches('/')).to_string();
+        let file = Id::new(place, path.trim_start_matches('/')).to_string();
         assert!(contained.contains(&(&package, &file)), "{package} {file}: {contained:?}");
     }
 }

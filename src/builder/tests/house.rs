@@ -11,13 +11,17 @@ use serde_json::Value;
 use support::real::checkout;
 
 /// Programs never import one another: only nouns are shared.
-const CRATES: [(&str, &[&str]); 7] = [
+const CRATES: [(&str, &[&str]); 11] = [
     ("appliance", &[]),
     ("backup", &["appliance"]),
-    ("builder", &["appliance", "openpgp"]),
+    ("builder", &["appliance", "openpgp", "signing"]),
     ("front", &["appliance"]),
     ("init", &["appliance"]),
+    ("install", &["appliance", "signing"]),
+    ("probe", &["appliance"]),
+    ("loader", &[]),
     ("pod-api", &["appliance"]),
+    ("signing", &["appliance"]),
     ("vm-tests", &["appliance"]),
 ];
 

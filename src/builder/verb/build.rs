@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use appliance::hash::Digest;
+use clap::ValueEnum;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
 
 use crate::archive::fetch::{Fetcher, Wanted};
 use crate::archive::mirror::Mirrors;
@@ -16,6 +18,7 @@ use crate::archive::store::Store;
 use crate::assemble;
 use crate::freshness::{self, Made};
 use crate::image::disk::Disk;
+use crate::image::qcow2;
 use crate::lock::{Lock, LockedPackage};
 use crate::plan::Plan;
 use crate::programs::Programs;
@@ -24,6 +27,7 @@ use crate::provenance::{self, Provenance};
 use crate::release;
 use crate::report::Report;
 use crate::sbom;
+use crate::verb::bundle;
 
 /// How to build.
 #[derive(Debug)]
@@ -37,6 +41,26 @@ pub struct Options<'a> {
     /// Where packages are fetched that the mirror no longer has: `{archive}` and `{date}` in it
     /// stand for the archive's name and the lock's date.
     pub snapshot: Option<&'a str>,
+    /// What the disk image is written as; at least one.
+    pub formats: &'a [Format],
+}
+
+/// A kind of file that holds a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// The disk itself, byte for byte; its file ends in `.img`.
+    Raw,
+    /// QEMU's own.
+    Qcow2,
+}
+
+impl Format {
+    fn extension(self) -> &'static str {
+        match self {
+            Format::Raw => "img",
+            Format::Qcow2 => "qcow2",
+        }
+    }
 }
 
 /// What was made, for a person or a machine.
@@ -44,12 +68,17 @@ pub struct Options<'a> {
 pub struct Outcome {
     /// Was anything done, or had nothing changed?
     pub built: bool,
-    /// The disk image.
+    /// The disk image, in the first of the formats that were asked for.
     pub image: PathBuf,
+    /// The same disk in the others.
+    pub others: Vec<PathBuf>,
     /// The list of what is in it.
     pub sbom: PathBuf,
     /// The report, as a file.
     pub report_file: PathBuf,
+    /// The bundle, if one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<bundle::Outcome>,
     /// The report.
     pub report: Report,
 }
@@ -69,13 +98,19 @@ pub fn build(
     let programs = Programs::find(options.programs, &wanted, &plan.file.path, architecture, quiet)?;
     let stem = format!("{}-{}", recipe.name, recipe.version);
     let place = |extension: &str| options.out.join(format!("{stem}.{extension}"));
-    let (image, sbom_file, report_file) = (place("img"), place("spdx.json"), place("json"));
+    let mut others: Vec<PathBuf> =
+        options.formats.iter().map(|format| place(format.extension())).collect();
+    let (sbom_file, report_file) = (place("spdx.json"), place("json"));
     let key = freshness::key(plan, &programs)?;
-    let made = Made { key, files: vec![image.clone(), sbom_file.clone(), report_file.clone()] };
+    let files = [&others[..], &[sbom_file.clone(), report_file.clone()]].concat();
+    let made = Made { key, files };
+    let image = others.remove(0);
     if made.is_fresh(store)
         && let Ok(report) = serde_json::from_slice(&fs::read(&report_file)?)
     {
-        return Ok(Outcome { built: false, image, sbom: sbom_file, report_file, report });
+        let (built, bundle) = (false, None);
+        let sbom = sbom_file;
+        return Ok(Outcome { built, image, others, sbom, report_file, bundle, report });
     }
     fetch_missing(plan, &lock, options, store, progress)?;
     progress.step("unpacking packages");
@@ -87,14 +122,15 @@ pub fn build(
     progress.step("writing the image");
     fs::create_dir_all(options.out)
         .with_context(|| format!("cannot make {}", options.out.display()))?;
-    let digest = write_image(&image, &release.disk)?;
+    let digest = write_images(&release.disk, options.formats, place)?;
     let report = Report::new(plan, &lock, &assembled, &programs, &release, digest);
     let sbom = sbom::document(plan, &lock, &assembled, &report)?;
     write_file(&sbom_file, sbom.as_bytes())?;
     write_file(&report_file, (serde_json::to_string_pretty(&report)? + "\n").as_bytes())?;
     made.remember(store)?;
     progress.clear();
-    Ok(Outcome { built: true, image, sbom: sbom_file, report_file, report })
+    let (built, bundle) = (true, None);
+    Ok(Outcome { built, image, others, sbom: sbom_file, report_file, bundle, report })
 }
 
 impl Outcome {
@@ -105,6 +141,10 @@ impl Outcome {
         }
         let did = if self.built { "built" } else { "nothing changed:" };
         println!("{did} {}", self.image.display());
+        self.others.iter().for_each(|other| println!("as well as {}", other.display()));
+        if let Some(bundle) = &self.bundle {
+            bundle.print();
+        }
     }
 }
 
@@ -160,29 +200,45 @@ fn fetch_missing(
     })
 }
 
-/// Writes the image beside its place and moves it there whole, hashing what was written.
-fn write_image(path: &Path, disk: &Disk) -> Result<Digest> {
+/// Writes the disk in these formats, each file beside its place and moved there whole. The digest is
+/// that of the disk itself.
+fn write_images(
+    disk: &Disk,
+    formats: &[Format],
+    place: impl Fn(&str) -> PathBuf,
+) -> Result<Digest> {
+    let path = place(Format::Raw.extension());
     let context = || format!("cannot write {}", path.display());
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .with_context(context)?;
-    disk.write_to(file.as_file_mut()).with_context(context)?;
+    let mut raw = beside(&path)?;
+    disk.write_to(raw.as_file_mut()).with_context(context)?;
     let mut hash = Sha256::new();
-    let mut written = File::open(file.path()).with_context(context)?;
+    let mut written = File::open(raw.path()).with_context(context)?;
     std::io::copy(&mut written, &mut hash).with_context(context)?;
-    file.persist(path).map_err(|error| error.error).with_context(context)?;
+    if formats.contains(&Format::Qcow2) {
+        let path = place(Format::Qcow2.extension());
+        let context = || format!("cannot write {}", path.display());
+        let file = beside(&path)?;
+        qcow2::write(&written, disk.size, file.as_file()).with_context(context)?;
+        file.persist(&path).map_err(|error| error.error).with_context(context)?;
+    }
+    if formats.contains(&Format::Raw) {
+        raw.persist(&path).map_err(|error| error.error).with_context(context)?;
+    }
     Ok(Digest(hash.finalize().into()))
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let context = || format!("cannot write {}", path.display());
-    let mut file = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(path.parent().unwrap_or(Path::new(".")))
-        .with_context(context)?;
+    let mut file = beside(path)?;
     file.write_all(bytes).with_context(context)?;
     file.persist(path).map_err(|error| error.error).with_context(context)?;
     Ok(())
+}
+
+/// A file in the folder of `path`, to become that.
+fn beside(path: &Path) -> Result<NamedTempFile> {
+    tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(path.parent().unwrap_or(Path::new(".")))
+        .with_context(|| format!("cannot write {}", path.display()))
 }

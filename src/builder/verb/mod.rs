@@ -1,6 +1,9 @@
 //! One file a verb of `stele`.
 
 pub mod build;
+pub mod bundle;
+pub mod flash;
+pub mod key;
 pub mod lock;
 pub mod programs;
 pub mod rollback;

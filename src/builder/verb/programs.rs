@@ -14,7 +14,7 @@ pub fn programs(out: Option<&Path>, architecture: Architecture) -> Result<()> {
     let checkout = programs::checkout(Path::new("."))?;
     for program in Program::ALL {
         let made = programs::compile(program, &checkout, architecture, false)?;
-        programs::read(&made)?;
+        programs::read(program, &made)?;
         let Some(out) = out else {
             println!("{}", made.display());
             continue;

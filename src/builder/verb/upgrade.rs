@@ -24,7 +24,7 @@ struct Sent<'a> {
 impl Read for Sent<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.file.read(buffer)?;
-        self.progress.moved(length as u64);
+        self.progress.advance(length as u64);
         Ok(length)
     }
 }
@@ -41,9 +41,9 @@ pub fn upgrade(
     let length = file.metadata().with_context(unreadable)?.len();
     let pod = Pod::reach(reach)?;
     let target = other_slot(&pod)?;
-    progress.start_upload(length);
+    progress.start(&format!("sending {}", path.display()), length);
     let sent = pod.send_bundle(&mut Sent { file, progress }, length);
-    progress.finish_move();
+    progress.finish();
     let system = sent
         .map_err(|error| with_task(&pod, error))
         .with_context(|| format!("cannot install {} at {}", path.display(), pod.address()))?;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSlice};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
@@ -17,8 +17,8 @@ use appliance::control::{LONGEST, Refusal, Reply, Request};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, recv,
-    send, socket,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind,
+    getsockopt, listen, recv, sendmsg, socket,
 };
 
 use crate::clock::Moment;
@@ -116,7 +116,7 @@ impl Door {
             } else {
                 // What it said already is taken, or the kernel would tell it of that instead.
                 let _ = recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT);
-                let _ = say(&socket, &Reply::Refused(Refusal::Forbidden));
+                let _ = say(&socket, &Reply::Refused(Refusal::Forbidden), None);
                 strangers.push(user);
             }
         }
@@ -142,12 +142,13 @@ impl Door {
         Some((connection.caller.clone(), request))
     }
 
-    /// Answers. A refusal ends the connection; so does a caller who doesn't take the reply.
-    pub fn reply(&mut self, key: Key, reply: &Reply, now: Moment) {
+    /// Answers, with a descriptor besides if there is one. A refusal ends the connection; so does a
+    /// caller who doesn't take the reply.
+    pub fn reply(&mut self, key: Key, reply: &Reply, gift: Option<&OwnedFd>, now: Moment) {
         let Some(connection) = self.connections.get_mut(&key) else { return };
         connection.deadline = now + SILENT_FOR;
         let is_refused = matches!(reply, Reply::Refused(_));
-        if say(&connection.socket, reply).is_err() || is_refused {
+        if say(&connection.socket, reply, gift).is_err() || is_refused {
             self.connections.remove(&key);
         }
     }
@@ -158,9 +159,11 @@ impl Door {
     }
 }
 
-fn say(socket: &OwnedFd, reply: &Reply) -> nix::Result<usize> {
+fn say(socket: &OwnedFd, reply: &Reply, gift: Option<&OwnedFd>) -> nix::Result<usize> {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    send(socket.as_raw_fd(), &reply.to_packet(), flags)
+    let (packet, gift) = (reply.to_packet(), gift.map(|gift| [gift.as_raw_fd()]));
+    let gifts: Vec<ControlMessage> = gift.iter().map(|it| ControlMessage::ScmRights(it)).collect();
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&packet)], &gifts, flags, None)
 }
 
 #[cfg(test)]

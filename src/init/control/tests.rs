@@ -28,6 +28,16 @@ impl Backups for Ring {
     }
 }
 
+impl Upgrades for Ring {
+    fn state(&self) -> upgrade::State {
+        upgrade::State { floor: Some("1.0.0".into()), ..upgrade::State::default() }
+    }
+
+    fn may(&self, wish: &upgrade::Wish) -> Result<(), Refusal> {
+        (*wish == upgrade::Wish::Install).then_some(()).ok_or(Refusal::Busy)
+    }
+}
+
 fn id() -> Id {
     Id::try_from("a.tar.zst.age".to_owned()).unwrap()
 }
@@ -219,4 +229,21 @@ fn backups_are_asked_for_where_there_is_a_gate_and_time() {
     let stranger = Caller::Granted(FRONT.into());
     let forbidden = refused(Refusal::Forbidden);
     assert_eq!(ask(&stranger, of(Wish::State), &with_gate), forbidden);
+}
+
+#[test]
+fn upgrades_are_asked_for_until_the_end() {
+    let ending = Machine { phase: Phase::Ending, ..machine() };
+    let refused = |refusal| (Reply::Refused(refusal), None);
+    let (install, rollback) = (upgrade::Wish::Install, upgrade::Wish::Rollback);
+    let state = Box::new(Upgrades::state(&Ring(vec![])));
+    let accepted = (Reply::Accepted, Some(Effect::Upgrade(install.clone())));
+    for (verb, machine, expected) in [
+        (Verb::UpgradeState, &ending, (Reply::Upgrade(state), None)),
+        (Verb::Upgrade(install.clone()), &machine(), accepted),
+        (Verb::Upgrade(rollback), &machine(), refused(Refusal::Busy)),
+        (Verb::Upgrade(install), &ending, refused(Refusal::Ending)),
+    ] {
+        assert_eq!(ask(&Caller::Root, verb, machine), expected);
+    }
 }

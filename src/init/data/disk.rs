@@ -2,19 +2,17 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use appliance::gpt::completion::{HEAD_SECTORS, SLOT_B, TAIL_SECTORS};
 use appliance::gpt::{Extent, Partition, SECTOR, Table};
-use nix::libc::{O_DIRECT, O_DSYNC};
 
+use crate::direct;
 use crate::failure::{Failure, OrCannot as _};
 use crate::sys::{self, PartitionChange};
 
 const BLOCK_DEVICES: &str = "/sys/block";
-/// What memory and length of an unbuffered write are a multiple of, whatever the disk.
-const PAGE: usize = 4096;
 
 /// A disk.
 #[derive(Debug)]
@@ -38,16 +36,28 @@ pub struct Ends {
 impl Disk {
     /// The one below the root: through dm-verity to the slot, and from that to its disk.
     pub fn of_root() -> Result<Disk, Failure> {
+        Ok(Disk::and_slot_of_root()?.0)
+    }
+
+    /// The same, and the sector at which the slot begins.
+    pub fn and_slot_of_root() -> Result<(Disk, u64), Failure> {
         let what = "find the disk of the root";
         let device = fs::metadata("/").or_cannot(what)?.dev();
         let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
         let slaves = PathBuf::from(format!("/sys/dev/block/{major}:{minor}/slaves"));
         let mut slots = fs::read_dir(&slaves).or_cannot(what)?;
         let slot = slots.next().ok_or("it is on none").or_cannot(what)?.or_cannot(what)?;
-        let slot = slot.path().canonicalize().or_cannot(what)?;
+        Disk::of_slot(&slot.path())
+    }
+
+    /// The one that this partition of sysfs is on, and the sector at which that begins.
+    pub fn of_slot(slot: &Path) -> Result<(Disk, u64), Failure> {
+        let what = "find the disk of the root";
+        let slot = slot.canonicalize().or_cannot(what)?;
         // …/block/vda/vda3: a partition lies in its disk's folder.
         let name = slot.parent().and_then(Path::file_name).and_then(|name| name.to_str());
-        Disk::open(name.ok_or("the slot is no partition").or_cannot(what)?)
+        let start = number(&slot.join("start")).or_cannot(what)?;
+        Ok((Disk::open(name.ok_or("the slot is no partition").or_cannot(what)?)?, start))
     }
 
     /// The disk of this name.
@@ -82,18 +92,9 @@ impl Disk {
         Ok(bytes)
     }
 
-    /// Writes whole sectors, and no others: past the kernel's cache, which would write the rest of
-    /// a page along. Comes back when they are on the disk for good.
+    /// Writes whole sectors, and no others. Comes back when they are on the disk for good.
     pub fn write(&self, Extent { offset, bytes }: &Extent) -> io::Result<()> {
-        let mut options = File::options();
-        options.write(true).custom_flags(O_DIRECT | O_DSYNC);
-        let file = options.open(Path::new("/dev").join(&self.name))?;
-        let mut aligned = vec![0; bytes.len() + PAGE];
-        let start = aligned.as_ptr().align_offset(PAGE);
-        let place = aligned.get_mut(start..start.saturating_add(bytes.len()));
-        let place = place.ok_or(io::ErrorKind::InvalidInput)?;
-        place.copy_from_slice(bytes);
-        file.write_all_at(place, *offset)
+        direct::write(&Path::new("/dev").join(&self.name), *offset, bytes)
     }
 
     /// What the kernel calls `partition`, the `index`-th of the table (from 0), in `/dev`. It is
@@ -128,21 +129,21 @@ impl Disk {
         Ok(None)
     }
 
+    /// The only one that carries an appliance.
+    pub fn alone() -> Result<Disk, Failure> {
+        let what = "find the disk of the appliance";
+        let mut disks = appliances()?;
+        match (disks.next(), disks.next()) {
+            (Some(disk), None) => Ok(disk),
+            (None, _) => Err(Failure::new(what, "there is none")),
+            (Some(_), Some(_)) => Err(Failure::new(what, "there are two")),
+        }
+    }
+
     /// Refuses to go on when another disk carries an appliance too: which one's data was meant
     /// isn't for us to guess.
     pub fn must_be_alone(&self) -> Result<(), Failure> {
-        let disks = fs::read_dir(BLOCK_DEVICES).or_cannot("list disks")?;
-        let names = disks.filter_map(|disk| disk.ok()?.file_name().into_string().ok());
-        // What can't be opened or has no medium is no disk of ours.
-        let others = names.filter(|name| *name != self.name && !name.starts_with("dm-"));
-        let mut others = others.filter_map(|name| Disk::open(&name).ok());
-        let is_ours = |disk: &Disk| {
-            let table = disk.ends().ok().and_then(|ends| Table::parse(&ends.head).ok());
-            table.is_some_and(|table| {
-                table.named("slot-a").is_some() && table.named(SLOT_B).is_some()
-            })
-        };
-        match others.find(is_ours) {
+        match appliances()?.find(|disk| disk.name != self.name) {
             None => Ok(()),
             Some(other) => Err(Failure::new(
                 "choose the data",
@@ -153,6 +154,18 @@ impl Disk {
             )),
         }
     }
+}
+
+/// All that carry an appliance. What can't be opened or has no medium is no disk of ours.
+fn appliances() -> Result<impl Iterator<Item = Disk>, Failure> {
+    let disks = fs::read_dir(BLOCK_DEVICES).or_cannot("list disks")?;
+    let names = disks.filter_map(|disk| disk.ok()?.file_name().into_string().ok());
+    let disks = names.filter(|name| !name.starts_with("dm-"));
+    let disks = disks.filter_map(|name| Disk::open(&name).ok());
+    Ok(disks.filter(|disk| {
+        let table = disk.ends().ok().and_then(|ends| Table::parse(&ends.head).ok());
+        table.is_some_and(|table| table.named("slot-a").is_some() && table.named(SLOT_B).is_some())
+    }))
 }
 
 fn number(path: &Path) -> io::Result<u64> {

@@ -18,7 +18,7 @@ use crate::log::{error, notice};
 use crate::supervisor::Id;
 use crate::volumes::{self, make_folder_of};
 use crate::worker::{Input, Worker};
-use crate::{child, data};
+use crate::{aside, child, data};
 
 /// As long as the largest of disks takes.
 const WITHIN: Millis = Millis(6 * 3600 * 1000);
@@ -228,6 +228,9 @@ impl EventLoop {
     }
 
     fn order(&mut self, job: Job) -> Result<(), Failure> {
+        if matches!(job, Job::Erase) {
+            aside::forget(Path::new(data::AT));
+        }
         let (input, place) = match job.changes() {
             false => (Input::Backup, 0),
             true => (Input::Restore, 1),

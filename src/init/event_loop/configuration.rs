@@ -2,7 +2,7 @@
 //! carried out.
 
 use appliance::control::{SettingsState, SettingsStep};
-use appliance::settings::Settings;
+use appliance::settings::{Domain, Settings};
 
 use super::EventLoop;
 use crate::ask::About;
@@ -65,6 +65,11 @@ impl Configured {
     pub fn domain(&self) -> Option<String> {
         let settings = self.configuration.wanted().or(self.kept.as_ref().map(|it| &it.settings));
         settings.map(|settings| settings.domain.to_string())
+    }
+
+    /// The domain that the Server serves now.
+    pub fn served_domain(&self) -> Option<&Domain> {
+        self.configuration.good().map(|good| &good.settings.domain)
     }
 
     /// When it shall be looked at again.

@@ -7,14 +7,14 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::EventLoop;
-use crate::clock;
 use crate::end::End;
 use crate::lifecycle::{Event, Outcome};
-use crate::log::{detail, notice, warning};
+use crate::log::{detail, warning};
 use crate::output::Verdict;
 use crate::power_button::PowerButton;
 use crate::supervisor::Id;
 use crate::sys::{self, Ending};
+use crate::{clock, log};
 
 impl EventLoop {
     pub(super) fn on_signals(&mut self) {
@@ -59,13 +59,16 @@ impl EventLoop {
         self.on_reports(id);
         self.with(id, |worker| {
             worker.on_exit(now);
-            notice!("service {}: ended: {ending}", worker.name());
+            let name = worker.name();
+            log::own(worker.priority(), format_args!("service {name}: ended: {ending}"));
         });
         self.gate_sees_end(id);
         let is_success = ending == Ending::Exited(0);
         let outcome = if is_success { Outcome::Success } else { Outcome::Failure };
         self.tell(id, Event::Exit(outcome, now));
         self.backup_sees_end(id);
+        self.upgrade_sees_end(id, ending);
+        self.probe_sees_end(id);
     }
 
     /// A process that some service left behind; it is in that service's cgroup to the last.

@@ -68,6 +68,14 @@ impl EventLoop {
             Some((Input::Backup | Input::Restore, lines)) => {
                 lines.iter().for_each(|line| self.on_backup_line(line));
             }
+            Some((Input::Install, lines)) => {
+                lines.iter().for_each(|line| self.on_install_line(line));
+            }
+            Some((Input::TryData | Input::Probe, lines)) => {
+                lines.iter().for_each(|line| self.on_probe_line(line));
+            }
+            // It has nothing to say.
+            Some((Input::Read, _)) => {}
             None => {}
         }
     }

@@ -3,7 +3,7 @@
 use super::EventLoop;
 use crate::clock::{self, Moment};
 use crate::lifecycle::{Effect, Event, Outcome, State};
-use crate::log::{error, notice};
+use crate::log::{self, error};
 use crate::supervisor::{Id, Order};
 use crate::worker::{Start, Worker};
 
@@ -26,7 +26,8 @@ impl EventLoop {
         match order {
             Order::Say(id, state) => {
                 self.with(id, |worker| {
-                    notice!("service {}: {state}", worker.name());
+                    let name = worker.name();
+                    log::own(worker.priority(), format_args!("service {name}: {state}"));
                     if state == State::Ready {
                         worker.on_ready(now);
                     }

@@ -1,12 +1,13 @@
 //! What callers of the control socket ask for.
 
 use appliance::backup::Wish;
-use appliance::control::{ClockState, Machine, Phase, Refusal, ServiceState};
+use appliance::control::{ClockState, Machine, Phase, Refusal, Reply, ServiceState};
+use appliance::upgrade;
 
 use super::EventLoop;
 use super::gate::Bootstrap;
 use crate::control::socket::Key;
-use crate::control::{self, Backups, Caller, Effect, Papers};
+use crate::control::{self, Backups, Caller, Effect, Papers, Upgrades};
 use crate::lifecycle::{Event, State};
 use crate::log::{notice, warning};
 use crate::output::Verdict;
@@ -35,8 +36,19 @@ impl EventLoop {
             return;
         };
         let (reply, effect) = control::answer(&caller, request, &self.machine(), self);
+        // What it is answered with is there only once it is done.
+        if let Some(Effect::Upgrade(wish)) = effect {
+            let (reply, gift) = match self.upgrade(wish) {
+                Ok(gift) => (reply, gift),
+                Err(refusal) => (Reply::Refused(refusal), None),
+            };
+            if let Some(door) = &mut self.door {
+                door.reply(key, &reply, gift.as_ref(), now);
+            }
+            return;
+        }
         if let Some(door) = &mut self.door {
-            door.reply(key, &reply, now);
+            door.reply(key, &reply, None, now);
         }
         match effect {
             Some(Effect::Gate(event)) => self.tell_gate(event),
@@ -44,7 +56,7 @@ impl EventLoop {
             Some(Effect::Backup(wish)) => self.tell_backups(backup::Event::Asked(*wish)),
             Some(Effect::End(end)) => self.end(end, "control"),
             Some(Effect::Restart(name)) => self.restart(&name),
-            None => {}
+            Some(Effect::Upgrade(_)) | None => {}
         }
     }
 
@@ -108,6 +120,16 @@ impl Backups for EventLoop {
 
     fn may(&self, wish: &Wish) -> Result<(), Refusal> {
         self.may_back_up(wish)
+    }
+}
+
+impl Upgrades for EventLoop {
+    fn state(&self) -> upgrade::State {
+        self.upgrade_state()
+    }
+
+    fn may(&self, wish: &upgrade::Wish) -> Result<(), Refusal> {
+        self.may_upgrade(wish)
     }
 }
 

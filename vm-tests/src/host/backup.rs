@@ -192,7 +192,8 @@ fn order(job: Job, state: &Mutex<State>, services: &Services) -> Result<Stats, T
 }
 
 fn run(job: Job, state: &Mutex<State>, data: &Path, mut hear: impl FnMut(Report)) -> Result<()> {
-    let volume = |path: &str| Volume { path: path.into(), mode: MODE, uid: 0, gid: 0 };
+    let volume =
+        |path: &str| Volume { path: path.into(), mode: MODE, uid: 0, gid: 0, immutable: vec![] };
     let date = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
     let domain = lock(state).domain();
     let origin = Origin { name: "prose-pod".into(), version: "1.0.0".into(), date, domain };

@@ -1,12 +1,13 @@
 //! The verbs of `mod_stele`, asked of real Prosodys of both versions: docs/prosody-module.md.
 
 mod friends;
+mod probe;
 mod profiles;
 mod team;
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -227,15 +228,21 @@ fn nobody_else_is_answered() {
     });
 }
 
+/// A key, and a certificate that it signs itself.
+fn self_signed(server: &Server) -> (PathBuf, PathBuf) {
+    let (key, certificate) = (server.folder().join("key"), server.folder().join("cert"));
+    let mut make = judge("openssl", 60);
+    make.args(["req", "-x509", "-noenc", "-subj", "/CN=example.org", "-newkey", "ec"]);
+    make.args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout"]).arg(&key);
+    images::run(make.arg("-out").arg(&certificate), "make a certificate").unwrap();
+    (key, certificate)
+}
+
 #[test]
 fn over_tls_there_is_no_module() {
     for version in VERSIONS {
         let server = Server::start(version);
-        let (key, certificate) = (server.folder().join("key"), server.folder().join("cert"));
-        let mut make = judge("openssl", 60);
-        make.args(["req", "-x509", "-noenc", "-subj", "/CN=example.org", "-newkey", "ec"]);
-        make.args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout"]).arg(&key);
-        images::run(make.arg("-out").arg(&certificate), "make a certificate").unwrap();
+        let (key, certificate) = self_signed(&server);
         let port = Server::free_port();
         let plain = format!("http_ports = {{ {} }}\n", server.place.http_port);
         let text = render(&Server::plain_settings(DOMAIN), &server.place)

@@ -1,6 +1,7 @@
 use super::*;
 use appliance::control::{VERSION, Verb};
 use nix::sys::socket::connect;
+use nix::sys::socket::send;
 use nix::unistd::getuid;
 
 const NOW: Moment = Moment::from_secs(100);
@@ -50,7 +51,7 @@ fn a_caller_is_known_by_its_user_and_answered_as_often_as_it_asks() {
         let request = Request { version: VERSION, verb };
         write(&socket, &request.to_packet());
         assert_eq!(door.read(key), Some((Caller::Root, Ok(request))));
-        door.reply(key, &Reply::Accepted, NOW);
+        door.reply(key, &Reply::Accepted, None, NOW);
         assert_eq!(heard(&socket).unwrap(), Reply::Accepted.to_packet());
     }
     drop(socket);
@@ -82,7 +83,7 @@ fn a_bad_packet_is_refused_and_the_connection_closed() {
         let key = keys(&door)[0];
         write(&socket, packet);
         let (_, request) = door.read(key).unwrap();
-        door.reply(key, &Reply::Refused(request.unwrap_err()), NOW);
+        door.reply(key, &Reply::Refused(request.unwrap_err()), None, NOW);
         let reply = String::from_utf8(heard(&socket).unwrap()).unwrap();
         assert!(reply.contains(expected), "{reply}");
         assert_eq!(keys(&door), [], "{expected}");
@@ -100,7 +101,7 @@ fn the_silent_the_many_and_the_deaf_keep_nobody_waiting() {
     let deaf = keys(&door)[0];
     let long = Reply::Logs(vec!["x".repeat(LONGEST - 100)]);
     for _ in 0..100 {
-        door.reply(deaf, &long, NOW);
+        door.reply(deaf, &long, None, NOW);
     }
     assert_eq!(keys(&door).len(), MOST - 1);
     assert!(door.listener(NOW).is_some());
@@ -114,4 +115,32 @@ fn the_silent_the_many_and_the_deaf_keep_nobody_waiting() {
     assert_eq!(keys(&door).len(), MOST - 2);
     door.on_time(deadline);
     assert_eq!(keys(&door), []);
+}
+
+#[test]
+fn a_descriptor_goes_along_with_a_reply() {
+    use nix::sys::socket::{ControlMessageOwned, recvmsg};
+    use std::io::{IoSliceMut, Read as _, Write as _};
+    use std::os::fd::FromRawFd as _;
+    use std::os::unix::net::UnixStream;
+    let (mut door, path) = door("gift");
+    let socket = knock(&path);
+    door.admit(NOW, |_| Caller::Root);
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    door.reply(keys(&door)[0], &Reply::Accepted, Some(&theirs.into()), NOW);
+    let (mut packet, mut space) = ([0; 64], nix::cmsg_space!([i32; 2]));
+    let mut parts = [IoSliceMut::new(&mut packet)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let heard = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags).unwrap();
+    let gifts: Vec<_> = heard.cmsgs().unwrap().collect();
+    let [ControlMessageOwned::ScmRights(gifts)] = &gifts[..] else { panic!("{gifts:?}") };
+    assert_eq!((heard.bytes, gifts.len()), (Reply::Accepted.to_packet().len(), 1));
+    // SAFETY: the kernel has just opened it, for this test alone.
+    #[allow(unsafe_code)]
+    let mut gift = unsafe { UnixStream::from_raw_fd(gifts[0]) };
+    ours.write_all(b"a bundle").unwrap();
+    drop(ours);
+    let mut text = String::new();
+    gift.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "a bundle");
 }
