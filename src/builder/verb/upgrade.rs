@@ -32,8 +32,8 @@ impl Read for Sent<'_> {
 /// Has the bundle at `path` installed, and tried.
 pub fn upgrade(
     path: &Path,
-    reach: &client::Options,
-    options: &switch::Options,
+    reach: &client::Reach,
+    options: &switch::Patience,
     progress: &Progress,
 ) -> Result<Outcome> {
     let unreadable = || format!("cannot read {}", path.display());
