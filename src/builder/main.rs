@@ -177,9 +177,9 @@ enum Verb {
         /// What `bundle` made, for example out/prose-pod-1.1.0.bundle.
         bundle: PathBuf,
         #[command(flatten)]
-        reach: pod::client::Options,
+        reach: pod::client::Reach,
         #[command(flatten)]
-        options: pod::switch::Options,
+        options: pod::switch::Patience,
         /// Print JSON for a machine, and no progress.
         #[arg(long)]
         json: bool,
@@ -187,9 +187,9 @@ enum Verb {
     /// Have a Pod that runs go back to the system before, and wait as `upgrade` does.
     Rollback {
         #[command(flatten)]
-        reach: pod::client::Options,
+        reach: pod::client::Reach,
         #[command(flatten)]
-        options: pod::switch::Options,
+        options: pod::switch::Patience,
         /// Print JSON for a machine, and no progress.
         #[arg(long)]
         json: bool,

@@ -36,12 +36,12 @@ const APPLIANCE: &str = "/api/v1/appliance";
 
 /// Which Pod, and who asks it.
 #[derive(Args)]
-pub struct Options {
+pub struct Reach {
     /// Where the Pod is, for example http://127.0.0.1:3030.
     #[arg(long, value_name = "URL")]
     pod: Address,
     #[command(flatten)]
-    who: credential::Options,
+    who: credential::Who,
     /// Certificates (PEM) to believe in the place of the usual ones, of a Pod behind https.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -87,7 +87,7 @@ struct Told {
 
 impl Pod {
     /// The Pod of these options, which knows who asks.
-    pub fn reach(options: &Options) -> Result<Pod> {
+    pub fn reach(options: &Reach) -> Result<Pod> {
         let address = options.pod.clone();
         if !address.is_safe() && !options.insecure {
             bail!(

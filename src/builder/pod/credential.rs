@@ -17,7 +17,7 @@ const TERMINAL: &str = "/dev/tty";
 
 /// How somebody shows that they are an admin.
 #[derive(Args)]
-pub struct Options {
+pub struct Who {
     /// A file with an admin's token; else the one in STELE_TOKEN is shown.
     #[arg(long, value_name = "FILE", conflicts_with = "user")]
     token_file: Option<PathBuf>,
@@ -45,7 +45,7 @@ pub enum Credential {
 
 impl Credential {
     /// What the options name; asks at the terminal if they name no file.
-    pub fn find(options: &Options) -> Result<Credential> {
+    pub fn find(options: &Who) -> Result<Credential> {
         if let Some(user) = &options.user {
             let user = user.clone();
             let password = match &options.password_file {

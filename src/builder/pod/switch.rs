@@ -19,7 +19,7 @@ const TOLD_WITHIN: Duration = Duration::from_secs(90);
 
 /// How long somebody waits.
 #[derive(Args)]
-pub struct Options {
+pub struct Patience {
     /// Leave the Pod running: the other system is tried whenever it reboots next.
     #[arg(long)]
     no_reboot: bool,
@@ -72,7 +72,7 @@ pub fn switch(
     pod: &Pod,
     target: &Slot,
     system: System,
-    options: &Options,
+    options: &Patience,
     progress: &Progress,
 ) -> Result<Outcome> {
     if options.no_reboot {

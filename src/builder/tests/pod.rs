@@ -256,7 +256,8 @@ fn a_new_system_is_waited_for_until_it_is_trusted() {
     assert!(words.starts_with("2.0.0 runs and is trusted, "), "{words}");
     let told = said(&output);
     for step in [
-        "sending 293.0 KiB",
+        "sending",
+        "293.0 KiB",
         "waiting until the Pod has ended",
         "answers",
         "on trial: not yet xmpp",

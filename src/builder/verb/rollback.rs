@@ -9,8 +9,8 @@ use crate::verb::upgrade::other_slot;
 
 /// Has the other system tried.
 pub fn rollback(
-    reach: &client::Options,
-    options: &switch::Options,
+    reach: &client::Reach,
+    options: &switch::Patience,
     progress: &Progress,
 ) -> Result<Outcome> {
     let pod = Pod::reach(reach)?;

@@ -32,8 +32,8 @@ impl Read for Sent<'_> {
 /// Has the bundle at `path` installed, and tried.
 pub fn upgrade(
     path: &Path,
-    reach: &client::Options,
-    options: &switch::Options,
+    reach: &client::Reach,
+    options: &switch::Patience,
     progress: &Progress,
 ) -> Result<Outcome> {
     let unreadable = || format!("cannot read {}", path.display());
@@ -41,7 +41,7 @@ pub fn upgrade(
     let length = file.metadata().with_context(unreadable)?.len();
     let pod = Pod::reach(reach)?;
     let target = other_slot(&pod)?;
-    progress.start("sending", length);
+    progress.start(&format!("sending {}", path.display()), length);
     let sent = pod.send_bundle(&mut Sent { file, progress }, length);
     progress.finish();
     let system = sent
