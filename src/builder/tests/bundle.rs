@@ -19,7 +19,8 @@ const BUNDLE: &str = "out/test-1.bundle";
 
 /// A recipe that believes `a` and `b`; there is a key `c` too.
 fn tiny() -> Tiny {
-    let tiny = Tiny::whole(&[("usr/noise", File::Bytes(noise(3 * CHUNK).leak()))]);
+    let bytes = |length| File::Bytes(noise(length).leak());
+    let tiny = Tiny::whole(&[("usr/noise", bytes(3 * CHUNK)), ("boot/k-6", bytes(5000))]);
     for name in ["a", "b", "c"] {
         succeeded(&key(&tiny, name));
     }
