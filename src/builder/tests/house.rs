@@ -11,7 +11,7 @@ use serde_json::Value;
 use support::real::checkout;
 
 /// Programs never import one another: only nouns are shared.
-const CRATES: [(&str, &[&str]); 10] = [
+const CRATES: [(&str, &[&str]); 11] = [
     ("appliance", &[]),
     ("backup", &["appliance"]),
     ("builder", &["appliance", "openpgp"]),
