@@ -291,7 +291,7 @@ fn appliance(plan: &Plan, lock: &Lock, boot: &Boot) -> Result<String> {
         data_format: recipe.data_format,
         seed: plan.seed.clone(),
         services: plan.services.clone(),
-        trust: None,
+        trust: plan.trust.clone(),
     };
     Ok(serde_json::to_string_pretty(&appliance)? + "\n")
 }

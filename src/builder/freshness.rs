@@ -16,10 +16,11 @@ use crate::layer::Content;
 use crate::plan::Plan;
 use crate::programs::Programs;
 
-/// The digest of everything that a build of `plan` depends on: recipe, lock, layers and their
-/// files, the guest programs, and this very builder.
+/// The digest of everything that a build of `plan` depends on: recipe, lock, public keys,
+/// layers and their files, the guest programs, and this very builder.
 pub fn key(plan: &Plan, programs: &Programs) -> Result<Digest> {
     let mut files = vec![plan.file.path.clone(), plan.file.lock_path()];
+    files.extend(plan.recipe().upgrade.keys.iter().map(|key| plan.file.beside(key)));
     for layer in &plan.layers {
         files.push(layer.beside(Path::new("layer.toml")));
         for file in layer.layer.files.values() {

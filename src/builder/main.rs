@@ -19,6 +19,7 @@ mod layer;
 mod links;
 mod lock;
 mod plan;
+mod pod;
 mod programs;
 mod progress;
 mod provenance;
@@ -32,6 +33,7 @@ mod sbom;
 mod scripts;
 mod slice;
 mod tree;
+mod trust;
 mod verb;
 
 use std::ffi::OsString;
@@ -81,10 +83,34 @@ enum Verb {
         /// What the image is written as: raw (.img), which everything else takes, or qcow2, or both.
         #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = "raw")]
         format: Vec<Format>,
+        /// Make the bundle too that upgrades an appliance to it.
+        #[arg(long, requires = "key")]
+        bundle: bool,
+        /// What signs the bundle.
+        #[arg(long, value_name = "FILE", requires = "bundle")]
+        key: Option<PathBuf>,
         #[command(flatten)]
         how: How,
         #[command(flatten)]
         common: Common,
+    },
+    /// Make the bundle of a recipe, one signed file that upgrades an appliance; the image is built
+    /// first, unless nothing has changed.
+    Bundle {
+        /// For example recipes/prose-pod.toml.
+        recipe: PathBuf,
+        /// What signs it: a secret key that `key new` made.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        #[command(flatten)]
+        how: How,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Make the keys that sign bundles.
+    Key {
+        #[command(subcommand)]
+        verb: KeyVerb,
     },
     /// Boot an appliance in QEMU, its ports forwarded to 127.0.0.1, its console on the terminal.
     Run {
@@ -124,10 +150,13 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Show what is in an image, a lock or a build report; an image's root is verified.
+    /// Show what is in an image, a bundle, a lock or a build report; images and bundles are verified.
     Show {
         /// For example out/prose-pod-1.0.0.img.
         file: PathBuf,
+        /// A public key that the bundle must be signed by; may be repeated: by one of them.
+        #[arg(long, value_name = "FILE")]
+        trust: Vec<PathBuf>,
         /// Print JSON for a machine.
         #[arg(long)]
         json: bool,
@@ -139,6 +168,29 @@ enum Verb {
         /// For example /usr/bin/prosody, or a directory.
         path: String,
         /// Print JSON for a machine.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give a Pod that runs a new system, and wait until that is trusted, or the old one is back
+    /// (exit code 3).
+    Upgrade {
+        /// What `bundle` made, for example out/prose-pod-1.1.0.bundle.
+        bundle: PathBuf,
+        #[command(flatten)]
+        reach: pod::client::Options,
+        #[command(flatten)]
+        options: pod::switch::Options,
+        /// Print JSON for a machine, and no progress.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have a Pod that runs go back to the system before, and wait as `upgrade` does.
+    Rollback {
+        #[command(flatten)]
+        reach: pod::client::Options,
+        #[command(flatten)]
+        options: pod::switch::Options,
+        /// Print JSON for a machine, and no progress.
         #[arg(long)]
         json: bool,
     },
@@ -157,6 +209,18 @@ enum Verb {
         /// Which machine they run on.
         #[arg(long, value_name = "NAME", default_value = "amd64")]
         architecture: Architecture,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyVerb {
+    /// Make NAME.key, which signs, and NAME.pub, which recipes name.
+    New {
+        /// For example keys/pod.
+        name: PathBuf,
+        /// Print JSON for a machine.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -208,7 +272,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", told(&error));
-            ExitCode::from(1)
+            ExitCode::from(verb::upgrade::exit_code(&error))
         }
     }
 }
@@ -229,21 +293,26 @@ fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Lock { recipe, mirror, dry_run, common } => {
             let store = Store::open(common.store.as_deref())?;
-            let plan = Plan::new(RecipeFile::load(&recipe)?)?;
+            let plan = plan(&recipe)?;
             let progress = Progress::new(common.json);
             let outcome = verb::lock::lock(&plan, mirror.as_deref(), dry_run, &store, &progress)?;
             print(common.json, &outcome, verb::lock::Outcome::print)
         }
-        Verb::Build { recipe, format, how, common } => {
-            let store = Store::open(common.store.as_deref())?;
-            let outcome = build(&recipe, &how, &format, &store, common.json)?;
-            print(common.json, &outcome, verb::build::Outcome::print)
+        Verb::Build { recipe, format, bundle: _, key, how, common } => {
+            make(&recipe, &format, key.as_deref(), &how, &common)
+        }
+        Verb::Bundle { recipe, key, how, common } => {
+            make(&recipe, &[Format::Raw], Some(&key), &how, &common)
+        }
+        Verb::Key { verb: KeyVerb::New { name, json } } => {
+            print(json, &verb::key::new(&name)?, verb::key::Outcome::print)
         }
         Verb::Run { what, how, options, common } => {
             let store = Store::open(common.store.as_deref())?;
             let mut image = what;
             if image.extension().is_some_and(|extension| extension == "toml") {
-                let outcome = build(&image, &how, &[Format::Raw], &store, common.json)?;
+                let plan = plan(&image)?;
+                let outcome = build(&plan, &how, &[Format::Raw], &store, common.json)?;
                 if !common.json {
                     outcome.print();
                 }
@@ -263,13 +332,29 @@ fn run(verb: Verb) -> Result<()> {
             let outcome = verb::flash::flash(&image, &device, consent, &Progress::new(json))?;
             print(json, &outcome, verb::flash::Outcome::print)
         }
-        Verb::Show { file, json } => {
-            let outcome = verb::show::show(&file)?;
+        Verb::Show { file, trust, json } => {
+            let outcome = verb::show::show(&file, &trust)?;
             print(json, &outcome, verb::show::Outcome::print)?;
             outcome.must_be_sound(&file)
         }
         Verb::Why { image, path, json } => {
             print(json, &verb::why::why(&image, &path)?, verb::why::Outcome::print)
+        }
+        Verb::Upgrade { bundle, reach, options, json } => {
+            let progress = Progress::new(json);
+            let outcome = verb::upgrade::upgrade(&bundle, &reach, &options, &progress);
+            progress.clear();
+            let outcome = outcome?;
+            print(json, &outcome, pod::switch::Outcome::print)?;
+            outcome.must_be_new()
+        }
+        Verb::Rollback { reach, options, json } => {
+            let progress = Progress::new(json);
+            let outcome = verb::rollback::rollback(&reach, &options, &progress);
+            progress.clear();
+            let outcome = outcome?;
+            print(json, &outcome, pod::switch::Outcome::print)?;
+            outcome.must_be_new()
         }
         Verb::Leash { parent, command } => qemu::process::leash(parent, &command),
         Verb::Programs { out, architecture } => {
@@ -278,15 +363,41 @@ fn run(verb: Verb) -> Result<()> {
     }
 }
 
-fn build(
+/// An image, and its bundle if there is a key to sign it. What is wrong with the key is told before
+/// anything is built.
+fn make(
     recipe: &Path,
+    formats: &[Format],
+    key: Option<&Path>,
+    how: &How,
+    common: &Common,
+) -> Result<()> {
+    let store = Store::open(common.store.as_deref())?;
+    let plan = plan(recipe)?;
+    let key = key.map(verb::bundle::key).transpose()?;
+    if key.is_some() {
+        verb::bundle::check(&plan, formats)?;
+    }
+    let mut outcome = build(&plan, how, formats, &store, common.json)?;
+    if let Some(key) = key {
+        let uki = &outcome.report.uki;
+        outcome.bundle = Some(verb::bundle::make(&plan, &outcome.image, uki, &key)?);
+    }
+    print(common.json, &outcome, verb::build::Outcome::print)
+}
+
+fn plan(recipe: &Path) -> Result<Plan> {
+    Plan::new(RecipeFile::load(recipe)?)
+}
+
+fn build(
+    plan: &Plan,
     how: &How,
     formats: &[Format],
     store: &Store,
     json: bool,
 ) -> Result<verb::build::Outcome> {
-    let plan = Plan::new(RecipeFile::load(recipe)?)?;
-    verb::build::build(&plan, &how.options(formats), store, &Progress::new(json), json)
+    verb::build::build(plan, &how.options(formats), store, &Progress::new(json), json)
 }
 
 /// An outcome as JSON or in words.

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use appliance::boot::{self, Data, Import, Volume};
 use appliance::hash::Digest;
 use appliance::service::{Service, User};
+use appliance::upgrade::Trust;
 use serde::Serialize;
 
 use crate::data;
@@ -20,6 +21,7 @@ use crate::programs::Program;
 use crate::quantity::{Name, Owner};
 use crate::recipe::{Recipe, RecipeFile};
 use crate::slice::Slice;
+use crate::trust;
 
 /// What is to be built, before any package has been looked at.
 #[derive(Debug, Clone)]
@@ -44,6 +46,8 @@ pub struct Plan {
     pub seed: Vec<Import>,
     /// The one layer's kernel.
     pub kernel: Kernel,
+    /// Whose bundles it takes.
+    pub trust: Option<Trust>,
 }
 
 /// A layer's wish: these paths of the packages of this name.
@@ -75,6 +79,7 @@ impl Plan {
             seed: data::imports(&layers, &users, &volumes)?,
             volumes,
             kernel: the_kernel(&layers)?,
+            trust: trust::of(&file)?,
             wants,
             users,
             layers,

@@ -5,7 +5,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use appliance::name::Name;
 use appliance::service::Memory;
+pub use appliance::version::Version;
 use serde::{Deserialize, Serialize};
 
 /// A number of bytes, written `64 MiB`.
@@ -87,6 +89,14 @@ impl TryFrom<String> for Span {
         parsed
             .map(|millis| Span(Duration::from_millis(millis)))
             .ok_or_else(|| format!("`{text}` is not a time such as `500ms`, `20s` or `5min`"))
+    }
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Span, String> {
+        Span::try_from(text.to_owned())
     }
 }
 
@@ -197,75 +207,6 @@ impl TryFrom<String> for Granted {
     }
 }
 
-/// The name of an appliance, a layer, a service: lower-case letters, digits and inner dashes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Name(String);
-
-impl Name {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Name {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Name, String> {
-        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
-        let starts = text.starts_with(|c: char| c.is_ascii_lowercase());
-        match starts && text.len() <= 32 && text.chars().all(good) && !text.ends_with(['-', '.']) {
-            true => Ok(Name(text)),
-            false => Err(format!(
-                "`{text}` is not a name: lower-case letters, digits and dashes, at most 32"
-            )),
-        }
-    }
-}
-
-impl From<Name> for String {
-    fn from(name: Name) -> String {
-        name.0
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A version: `[A-Za-z0-9.~^-]`, starting with a digit, as boot loaders order it (UAPI.10).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Version(String);
-
-impl TryFrom<String> for Version {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Version, String> {
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '~' | '^' | '-');
-        let starts = text.starts_with(|c: char| c.is_ascii_digit());
-        match starts && text.len() <= 32 && text.chars().all(good) {
-            true => Ok(Version(text)),
-            false => Err(format!("`{text}` is not a version such as `1.0.0`")),
-        }
-    }
-}
-
-impl From<Version> for String {
-    fn from(version: Version) -> String {
-        version.0
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 fn all_digits(text: &str) -> Option<&str> {
     (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then_some(text)
 }
@@ -312,7 +253,5 @@ mod tests {
             assert_eq!(reads::<AbsolutePath>(bad), None, "{bad}");
         }
         assert!(reads::<AbsolutePath>("/etc/hosts").is_some());
-        assert!(reads::<Name>("prose-pod").is_some() && reads::<Name>("Prose").is_none());
-        assert!(reads::<Version>("1.0.0~rc1").is_some() && reads::<Version>("v1").is_none());
     }
 }

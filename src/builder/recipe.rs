@@ -40,6 +40,9 @@ pub struct Recipe {
     /// those there is no way back then.
     #[serde(default = "first_format")]
     pub data_format: u32,
+    /// Whose bundles it takes.
+    #[serde(default)]
+    pub upgrade: Upgrade,
 }
 
 fn first_format() -> u32 {
@@ -120,6 +123,20 @@ pub struct Boot {
     /// Added to the command line, after what the layers say.
     #[serde(default)]
     pub cmdline: Vec<String>,
+}
+
+/// How appliances of this recipe follow one another.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upgrade {
+    /// Public keys, beside the recipe: the one in use, and the next. An appliance takes bundles that
+    /// one of them signed; without any, it takes none.
+    #[serde(default)]
+    pub keys: Vec<PathBuf>,
+    /// The oldest version that this one may follow; else any.
+    pub follows: Option<Version>,
+    /// No version before this one is taken by an appliance of this one; else any is.
+    pub floor: Option<Version>,
 }
 
 /// A recipe and where it stands: its lock is beside it.

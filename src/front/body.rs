@@ -1,6 +1,7 @@
 //! What bodies are made of: text of our own, or pod-api's reply as it comes; and what of a client's
 //! body goes to pod-api.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,7 +12,7 @@ use hyper::body::{Body as _, Bytes, Frame, Incoming, SizeHint};
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::problem::Problem;
 
@@ -225,6 +226,28 @@ impl Drop for Upload {
     fn drop(&mut self) {
         self.course.ended.notify_one();
     }
+}
+
+/// The next piece of a body.
+pub async fn next(body: &mut Incoming) -> Option<Result<Bytes, Broken>> {
+    let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await;
+    // What is left after that is data, or an error.
+    without_trailers(frame).map(|frame| Ok(frame?.into_data().unwrap_or_default()))
+}
+
+/// Takes what a client still sends of a body that is refused, but at most so much for so long: one
+/// that is cut off while it sends doesn't get to read why.
+pub async fn discard(mut body: Incoming, most: u64, within: Duration) {
+    let all = async {
+        let mut taken = 0;
+        while let Some(Ok(piece)) = next(&mut body).await {
+            taken += length(&piece);
+            if taken > most {
+                return;
+            }
+        }
+    };
+    let _ = timeout(within, all).await;
 }
 
 /// Trailers are the last thing in a body, and nobody here has use for them.

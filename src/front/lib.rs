@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! /                    one page: how the appliance is, and where to go next   page, look
-//! /api/v1/appliance    the same for programs                                  appliance
+//! /api/v1/appliance    the same for programs                                  appliance, upgrades
+//! /api/v1/appliance/…  upgrades, reboots: an admin's                          operate, admin, install
 //! /api/…               pod-api's, over its unix socket, without the `/api`    proxy
 //! ```
 //!
@@ -17,15 +18,18 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod admin;
 pub mod appliance;
 mod body;
 mod control;
 pub mod door;
 mod fresh;
 pub mod headers;
+mod install;
 pub mod limits;
 pub mod listen;
 mod look;
+mod operate;
 pub mod options;
 pub mod page;
 mod patient;
@@ -35,3 +39,4 @@ mod proxy;
 pub mod reply;
 pub mod route;
 pub mod server;
+pub mod upgrades;

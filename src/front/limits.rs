@@ -14,6 +14,12 @@ pub const MOST_FIELDS: usize = 64;
 pub const BUFFER: usize = LONGEST_HEAD;
 /// The same, by the kernel: what it holds counts as the front's memory.
 pub const KERNEL_BUFFER: usize = 128 * 1024;
+/// How much of a body that is refused is still taken, and for how long: see [`crate::body::discard`].
+pub const DISCARD: u64 = 8 * 1024 * 1024;
+/// See [`DISCARD`].
+pub const DISCARD_WITHIN: Duration = Duration::from_secs(2);
+/// The longest report of what installs bundles, in bytes, its end with it.
+pub const LONGEST_REPORT: usize = 4097;
 
 /// Bounds that tests make smaller.
 #[derive(Debug, Clone)]
@@ -33,6 +39,18 @@ pub struct Limits {
     pub upload_within: Duration,
     /// See [`Limits::upload_within`].
     pub upload: u64,
+    /// Bytes in a bundle, more than any slot has: past it, 413.
+    pub bundle: u64,
+    /// For all of a bundle: then 408.
+    pub bundle_within: Duration,
+    /// Between two pieces of a bundle: then 408.
+    pub piece_within: Duration,
+    /// For what installs bundles to take a piece: then 504.
+    pub write_within: Duration,
+    /// For it to end, once it has them all: then 504.
+    pub install_within: Duration,
+    /// For pod-api to say who an admin is: then 504.
+    pub admin_within: Duration,
     /// For pod-api to take a connection: then 503.
     pub connect_within: Duration,
     /// For pod-api to begin its reply, once it has the request: then 504.
@@ -60,6 +78,12 @@ impl Default for Limits {
             body: 2 * 1024 * 1024,
             upload_within: seconds(6 * 3600),
             upload: 1 << 40,
+            bundle: 16 << 30,
+            bundle_within: seconds(2 * 3600),
+            piece_within: seconds(30),
+            write_within: seconds(120),
+            install_within: seconds(15 * 60),
+            admin_within: seconds(15),
             connect_within: seconds(5),
             answer_within: seconds(30),
             silence: seconds(60),

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Request, StatusCode, Uri};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use crate::body::Upload;
+use crate::body::{self, Upload};
 use crate::fresh::Fresh;
 use crate::limits::Limits;
 use crate::page::Pod;
@@ -75,17 +75,13 @@ async fn ask(pod_api: &PodApi, limits: &Limits) -> Option<Pod> {
 /// All of a body that isn't too long.
 async fn all(mut body: Incoming) -> Option<Vec<u8>> {
     let mut text = vec![];
-    loop {
-        let next =
-            std::future::poll_fn(|context| std::pin::Pin::new(&mut body).poll_frame(context));
-        match next.await {
-            None => return Some(text),
-            Some(frame) => text.extend_from_slice(frame.ok()?.data_ref()?),
-        }
+    while let Some(piece) = body::next(&mut body).await {
+        text.extend_from_slice(&piece.ok()?);
         if text.len() > LONGEST {
             return None;
         }
     }
+    Some(text)
 }
 
 fn read(text: &[u8]) -> Option<Pod> {

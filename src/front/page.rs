@@ -45,7 +45,7 @@ pub fn status(state: Option<&State>, pod: &Pod) -> String {
 }
 
 /// The page that says why there is no other.
-pub fn problem(problem: Problem) -> String {
+pub fn problem(problem: &Problem) -> String {
     let status = problem.status();
     let title = status.canonical_reason().unwrap_or("No page");
     let main = format!(

@@ -1,22 +1,15 @@
 //! A request on its way to pod-api, and the reply on its way back.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::{Method, Request, Response, Uri, Version, header};
-use tokio::time::timeout;
 
-use crate::body::{Body, Upload};
+use crate::body::{Body, Upload, discard};
 use crate::headers;
-use crate::limits::Limits;
+use crate::limits::{DISCARD, DISCARD_WITHIN, Limits};
 use crate::pod_api::PodApi;
 use crate::problem::Problem;
-
-/// How long a body that is refused is still taken, and how much of it: a client that is cut off while
-/// it sends doesn't get to read why.
-const DISCARD_WITHIN: Duration = Duration::from_secs(2);
-const DISCARD: u64 = 8 * 1024 * 1024;
 
 /// Pod-api's reply to `request`, which it gets with this path and query.
 pub async fn forward(
@@ -31,7 +24,7 @@ pub async fn forward(
     if body.size_hint().lower() > limits.body {
         let is_asked_first = head.headers.contains_key(header::EXPECT);
         if !is_asked_first {
-            let _ = timeout(DISCARD_WITHIN, discard(body)).await;
+            discard(body, DISCARD, DISCARD_WITHIN).await;
         }
         return Err(Problem::LongBody);
     }
@@ -47,16 +40,4 @@ pub async fn forward(
     *reply.status_mut() = head.status;
     *reply.headers_mut() = headers::to_client(head.headers, to_head);
     Ok(reply)
-}
-
-async fn discard(mut body: Incoming) {
-    let mut taken = 0;
-    while taken <= DISCARD {
-        let next =
-            std::future::poll_fn(|context| std::pin::Pin::new(&mut body).poll_frame(context));
-        match next.await {
-            Some(Ok(frame)) => taken += frame.data_ref().map_or(0, |data| data.len() as u64),
-            _ => return,
-        }
-    }
 }

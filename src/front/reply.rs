@@ -28,8 +28,16 @@ pub fn json(text: String) -> Response<Body> {
     reply(StatusCode::OK, JSON, text, Policy::Data)
 }
 
+/// It will be done, later than this is said.
+pub fn accepted() -> Response<Body> {
+    let mut reply = Response::new(Body::text(""));
+    *reply.status_mut() = StatusCode::ACCEPTED;
+    headers::secure(reply.headers_mut(), Policy::Data);
+    reply
+}
+
 /// Why there is no other reply.
-pub fn problem(problem: Problem, audience: Audience) -> Response<Body> {
+pub fn problem(problem: &Problem, audience: Audience) -> Response<Body> {
     let status = problem.status();
     let mut reply = match audience {
         Audience::Programs => reply(status, JSON, problem.json(), Policy::Data),
@@ -42,7 +50,7 @@ pub fn problem(problem: Problem, audience: Audience) -> Response<Body> {
         reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     // What is left of a body would have to be read to get to the next request.
-    if matches!(problem, Problem::LongBody | Problem::SlowBody | Problem::Request(_)) {
+    if problem.leaves_a_body() {
         reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     reply

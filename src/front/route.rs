@@ -6,7 +6,7 @@
 use hyper::{Method, Uri};
 
 use crate::limits::LONGEST_TARGET;
-use crate::problem::{API_METHODS, Problem, READING_METHODS};
+use crate::problem::{API_METHODS, DOING_METHOD, Problem, READING_METHODS, TAKING_METHOD};
 
 /// Where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +15,27 @@ pub enum Route {
     Api(String),
     /// [`crate::appliance`].
     Appliance,
+    /// [`crate::operate`].
+    Operation(Operation),
     /// The page.
     Page,
     /// Its style sheet.
     Style,
+}
+
+/// What only an admin may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Have a bundle installed.
+    Upgrade,
+    /// Learn why the last upgrade that failed did.
+    LastFailure,
+    /// Have the other slot's system tried.
+    Rollback,
+    /// End, and start anew.
+    Reboot,
+    /// End.
+    PowerOff,
 }
 
 /// For whom a problem is told.
@@ -31,6 +48,14 @@ pub enum Audience {
 }
 
 const APPLIANCE: &str = "/api/v1/appliance";
+/// Below that, with the methods that each takes.
+const OPERATIONS: [(&str, Operation, &str); 5] = [
+    ("upgrade", Operation::Upgrade, TAKING_METHOD),
+    ("last-failure", Operation::LastFailure, READING_METHODS),
+    ("rollback", Operation::Rollback, DOING_METHOD),
+    ("reboot", Operation::Reboot, DOING_METHOD),
+    ("power-off", Operation::PowerOff, DOING_METHOD),
+];
 
 /// Who asks for this: below `/api`, programs do.
 pub fn audience(target: &Uri) -> Audience {
@@ -62,6 +87,10 @@ pub fn route(method: &Method, target: &Uri) -> Result<Route, Problem> {
         "/" => Route::Page,
         "/style.css" => Route::Style,
         APPLIANCE => Route::Appliance,
+        path if is_of_appliance(path) => {
+            let (_, operation, _) = operation(path).ok_or(Problem::NotFound)?;
+            Route::Operation(operation)
+        }
         path if path.starts_with("/api/") => {
             return text
                 .strip_prefix("/api")
@@ -71,22 +100,42 @@ pub fn route(method: &Method, target: &Uri) -> Result<Route, Problem> {
         }
         _ => return Err(Problem::NotFound),
     };
-    match *method == Method::GET || *method == Method::HEAD {
+    let allowed = allowed(target);
+    match is_among(method, allowed) {
         true => Ok(route),
-        false => Err(Problem::Method(READING_METHODS)),
+        false => Err(Problem::Method(allowed)),
     }
 }
 
 /// Neither a tunnel, nor a mirror, nor anything that nobody here knows.
 fn is_known(method: &Method) -> bool {
-    API_METHODS.split(", ").any(|known| known == method.as_str())
+    is_among(method, API_METHODS)
 }
 
+fn is_among(method: &Method, list: &str) -> bool {
+    list.split(", ").any(|known| known == method.as_str())
+}
+
+/// The methods of what is at this path.
 fn allowed(target: &Uri) -> &'static str {
-    match audience(target) == Audience::Programs && target.path() != APPLIANCE {
+    let path = target.path();
+    if let Some((_, _, methods)) = operation(path) {
+        return methods;
+    }
+    match audience(target) == Audience::Programs && path != APPLIANCE {
         true => API_METHODS,
         false => READING_METHODS,
     }
+}
+
+/// Nothing below that path is pod-api's.
+fn is_of_appliance(path: &str) -> bool {
+    path.strip_prefix(APPLIANCE).is_some_and(|rest| rest.starts_with('/'))
+}
+
+fn operation(path: &str) -> Option<(&'static str, Operation, &'static str)> {
+    let name = path.strip_prefix(APPLIANCE)?.strip_prefix('/')?;
+    OPERATIONS.into_iter().find(|(known, _, _)| *known == name)
 }
 
 /// Refuses a path that some reader could take for another.
@@ -179,6 +228,32 @@ mod tests {
             ("BREW", "/", Err(Problem::Method(READING_METHODS))),
             ("get", "/", Err(Problem::Method(READING_METHODS))),
             ("CONNECT", "chat.example:443", Err(Problem::Method(READING_METHODS))),
+            ("PUT", "/api/v1/appliance/upgrade", Ok(Route::Operation(Operation::Upgrade))),
+            (
+                "GET",
+                "/api/v1/appliance/last-failure?x",
+                Ok(Route::Operation(Operation::LastFailure)),
+            ),
+            (
+                "HEAD",
+                "/api/v1/appliance/last-failure",
+                Ok(Route::Operation(Operation::LastFailure)),
+            ),
+            ("POST", "/api/v1/appliance/rollback", Ok(Route::Operation(Operation::Rollback))),
+            ("POST", "/api/v1/appliance/reboot", Ok(Route::Operation(Operation::Reboot))),
+            ("POST", "/api/v1/appliance/power-off", Ok(Route::Operation(Operation::PowerOff))),
+            ("GET", "/api/v1/appliance/upgrade", Err(Problem::Method("PUT"))),
+            ("HEAD", "/api/v1/appliance/upgrade", Err(Problem::Method("PUT"))),
+            ("POST", "/api/v1/appliance/upgrade", Err(Problem::Method("PUT"))),
+            ("TRACE", "/api/v1/appliance/upgrade", Err(Problem::Method("PUT"))),
+            ("POST", "/api/v1/appliance/last-failure", Err(Problem::Method(READING_METHODS))),
+            ("GET", "/api/v1/appliance/rollback", Err(Problem::Method("POST"))),
+            ("DELETE", "/api/v1/appliance/reboot", Err(Problem::Method("POST"))),
+            ("PUT", "/api/v1/appliance/power-off", Err(Problem::Method("POST"))),
+            ("PUT", "/api/v1/appliance/upgrade/", Err(Problem::NotFound)),
+            ("GET", "/api/v1/appliance/", Err(Problem::NotFound)),
+            ("GET", "/api/v1/appliance/else", Err(Problem::NotFound)),
+            ("GET", "/api/v1/appliances", api("/v1/appliances")),
         ] {
             assert_eq!(routed(method, target), expected, "{method} {target}");
         }

@@ -13,21 +13,24 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::TcpUserTimeout;
+use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::appliance::Appliance;
+use crate::appliance::{Appliance, State};
 use crate::body::Body;
 use crate::door::Door;
 use crate::limits::{BUFFER, LONGEST_HEAD, Limits, MOST_FIELDS};
 use crate::look::Look;
+use crate::operate::Desk;
 use crate::options::Options;
 use crate::patient::Patient;
 use crate::pod_api::PodApi;
 use crate::problem::Problem;
 use crate::route::{Route, audience, route};
-use crate::{headers, page, proxy, reply};
+use crate::upgrades::Upgrades;
+use crate::{headers, page, proxy, reply, upgrades};
 
 /// After the kernel refused a connection (no memory, no descriptor), none is looked for so long.
 const REST: Duration = Duration::from_millis(200);
@@ -42,8 +45,19 @@ pub struct Front {
     limits: Limits,
     door: Door,
     appliance: Appliance,
+    upgrades: Upgrades,
+    uploading: Mutex<()>,
     pod_api: Arc<PodApi>,
     look: Look,
+}
+
+/// What anybody is told of the machine. Without a word on upgrades, there is none here either.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    state: &'a State,
+    #[serde(flatten)]
+    upgrades: Option<upgrades::Told>,
 }
 
 impl Front {
@@ -51,8 +65,10 @@ impl Front {
     pub fn new(options: Options, limits: Limits) -> Front {
         let door = Door::new(limits.connections, limits.per_address);
         let appliance = Appliance::new(&limits);
+        let upgrades = Upgrades::new(&limits);
         let pod_api = Arc::new(PodApi::new(options.pod_api.clone()));
-        Front { options, limits, door, appliance, pod_api, look: Look::new() }
+        let (uploading, look) = (Mutex::new(()), Look::new());
+        Front { options, limits, door, appliance, upgrades, uploading, pod_api, look }
     }
 
     /// How many connections there are.
@@ -63,7 +79,7 @@ impl Front {
     async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
         let audience = audience(request.uri());
         let reply = self.try_answer(request, peer).await;
-        reply.unwrap_or_else(|problem| reply::problem(problem, audience))
+        reply.unwrap_or_else(|problem| reply::problem(&problem, audience))
     }
 
     async fn try_answer(
@@ -78,10 +94,24 @@ impl Front {
                 proxy::forward(&self.pod_api, request, &target, peer, limits).await
             }
             Route::Appliance => {
-                let state = self.appliance.state(&options.control, limits).await;
+                let (state, upgrades) = tokio::join!(
+                    self.appliance.state(&options.control, limits),
+                    self.upgrades.state(&options.control, limits),
+                );
                 let state = state.ok_or(Problem::NoState)?;
-                let text = serde_json::to_string(&*state).map_err(|_| Problem::NoState)?;
-                Ok(reply::json(text))
+                let upgrades = upgrades.as_deref().map(upgrades::told);
+                let text = serde_json::to_string(&Told { state: &state, upgrades });
+                Ok(reply::json(text.map_err(|_| Problem::NoState)?))
+            }
+            Route::Operation(operation) => {
+                let desk = Desk {
+                    pod_api: &self.pod_api,
+                    control: &options.control,
+                    upgrades: &self.upgrades,
+                    uploading: &self.uploading,
+                    limits,
+                };
+                desk.operate(operation, request).await
             }
             Route::Page => {
                 let (state, pod) = tokio::join!(

@@ -325,6 +325,18 @@ mod tests {
     }
 
     #[test]
+    fn a_granted_folder_of_inits_own_is_at_its_own_path() {
+        let mut service = service("a");
+        service.grants = [("/run/stele/data/probe".into(), Access::Write)].into();
+        let folders = plan(&service).unwrap().into_iter().filter_map(|deed| match deed {
+            Deed::Folder(path) => path.into_string().ok().filter(|it| it.starts_with("run/stele")),
+            _ => None,
+        });
+        let all = ["run/stele", "run/stele/data", "run/stele/data/probe"];
+        assert_eq!(folders.collect::<Vec<_>>(), all);
+    }
+
+    #[test]
     fn grants_and_runtime_directories_are_shown() {
         let mut service = service("a");
         service.runtime = vec!["/run/a".into()];

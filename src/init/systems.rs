@@ -185,8 +185,11 @@ impl Systems {
         if let Err(failure) = &written {
             error!("upgrade: {failure}");
         }
-        if matches!((edit, &written), (Edit::Bless(_), Ok(_))) {
+        if written.is_ok() {
+            // It is blessed, or condemned already; of the other there is nothing to fear.
             esp_device::condemn_on_failure(None);
+        }
+        if matches!((edit, &written), (Edit::Bless(_), Ok(_))) {
             let System { side, version, .. } = self.upgrade.running();
             notice!("upgrade: {version} in slot {side} is blessed");
         }

@@ -50,7 +50,7 @@ impl PublicKey {
     /// What [`read_public`] reads.
     pub fn to_file(&self) -> String {
         format!(
-            "# Stele: public key {}. Recipes name it under [upgrade]; who has it believes bundles.\n\
+            "# Stele: public key {}. Recipes name it under [upgrade]; bundles are verified with it.\n\
              {PUBLIC} {self}\n",
             self.id()
         )

@@ -21,7 +21,7 @@ pub const OLDER_POD: &str = "prose-pod-0.12";
 pub const SERVER: &str = "prosody";
 /// Compiling the builder or the guest programs may take that long, in seconds.
 const COMPILE_WITHIN: u32 = 1800;
-const BUILD_WITHIN: u32 = 300;
+pub(crate) const BUILD_WITHIN: u32 = 300;
 
 /// A disk image, and what its builder says about it.
 #[derive(Debug, Clone)]
@@ -122,10 +122,20 @@ fn build_variant(
 ) -> Result<Image> {
     let _held = scratch::lock("build")?;
     let out = scratch::folder(&format!("vm-images/{name}"))?;
-    write_changed(changes, &out.join(CHANGED))?;
-    let recipe = write_variant(recipe, layers, &out)?;
+    let recipe = write_changed_variant(recipe, layers, changes, &out)?;
     let tools = Tools::find()?;
     build(&tools.stele, programs.as_ref().unwrap_or(&tools.programs), &recipe, &out)
+}
+
+/// Writes a recipe with more layers, and shipped ones changed, into `folder`; returns where.
+pub(crate) fn write_changed_variant(
+    recipe: &str,
+    layers: &[&str],
+    changes: &[Change],
+    folder: &Path,
+) -> Result<PathBuf> {
+    write_changed(changes, &folder.join(CHANGED))?;
+    write_variant(recipe, layers, folder)
 }
 
 /// The folder of a variant's changed layers.

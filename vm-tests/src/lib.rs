@@ -41,6 +41,7 @@ pub mod pod;
 pub mod process;
 pub mod qmp;
 pub mod reads;
+pub mod releases;
 pub mod scratch;
 pub mod server;
 pub mod session;

@@ -142,7 +142,7 @@ fn at(partition: &Partition, extents: Vec<Extent>) -> impl Iterator<Item = Exten
     extents.into_iter().map(move |extent| Extent { offset: start + extent.offset, ..extent })
 }
 
-fn esp<'a>(parts: &Parts<'a>, size: u64) -> Result<Vec<Extent>> {
+fn esp(parts: &Parts<'_>, size: u64) -> Result<Vec<Extent>> {
     let layout = Layout::new(size, ESP_CLUSTER).context("cannot make the ESP")?;
     let fixed = [parts.first.len(), parts.loader.len(), LOADER_CONF.len()].map(clusters);
     let fixed = fixed.iter().sum();
@@ -157,70 +157,43 @@ fn esp<'a>(parts: &Parts<'a>, size: u64) -> Result<Vec<Extent>> {
             Size(run)
         );
     }
-    let file = |bytes, length| Content::File { bytes, length };
-    let whole = |bytes: &'static str| file(bytes.as_bytes(), bytes.len() as u64);
-    let program = |bytes: &'a [u8]| file(bytes, bytes.len() as u64);
     let fallback = parts.architecture.efi_fallback();
     let short = format!("{:<8}EFI", fallback.trim_end_matches(".EFI"));
-    let directory = Content::Directory;
-    let root = vec![
-        Node {
-            name: "EFI",
-            short: "EFI",
-            content: directory(vec![
-                Node {
-                    name: "BOOT",
-                    short: "BOOT",
-                    content: directory(vec![Node {
-                        name: fallback,
-                        short: &short,
-                        content: program(parts.first),
-                    }]),
-                },
-                Node {
-                    name: "systemd",
-                    short: "SYSTEMD",
-                    content: directory(vec![Node {
-                        name: LOADER,
-                        short: "SD      EFI",
-                        content: program(parts.loader),
-                    }]),
-                },
-                Node {
-                    name: "Linux",
-                    short: "LINUX",
-                    // The short name ends in no `.EFI`: if a cut tears the long one off, the
-                    // loader doesn't see an entry that it would count no tries of.
-                    content: directory(vec![
-                        Node {
-                            name: FIRST_UKI,
-                            short: "SLOTA   OFF",
-                            content: file(parts.uki, run),
-                        },
-                        Node { name: "SLOTB.OFF", short: "SLOTB   OFF", content: file(&[], run) },
-                    ]),
-                },
-            ]),
-        },
-        Node {
-            name: "loader",
-            short: "LOADER",
-            content: directory(vec![Node {
-                name: "loader.conf",
-                short: "LOADER~1CON",
-                content: whole(LOADER_CONF),
-            }]),
-        },
+    // The short names end in no `.EFI`: if a cut tears the long one off, the loader doesn't see an
+    // entry that it would count no tries of.
+    let linux = vec![
+        file(FIRST_UKI, "SLOTA   OFF", parts.uki, run),
+        file("SLOTB.OFF", "SLOTB   OFF", &[], run),
     ];
+    let efi = vec![
+        folder("BOOT", "BOOT", vec![whole(fallback, &short, parts.first)]),
+        folder("systemd", "SYSTEMD", vec![whole(LOADER, "SD      EFI", parts.loader)]),
+        folder("Linux", "LINUX", linux),
+    ];
+    let conf = whole("loader.conf", "LOADER~1CON", LOADER_CONF.as_bytes());
+    let root = vec![folder("EFI", "EFI", efi), folder("loader", "LOADER", vec![conf])];
     let serial = serial(parts, "esp");
     let volume = Volume { label: "STELE-ESP", serial, size, cluster: ESP_CLUSTER, root };
     fat::format(&volume).context("cannot make the ESP")
 }
 
+fn folder<'a>(name: &'a str, short: &'a str, nodes: Vec<Node<'a>>) -> Node<'a> {
+    Node { name, short, content: Content::Directory(nodes) }
+}
+
+/// A file of `length` bytes, zeros beyond `bytes`.
+fn file<'a>(name: &'a str, short: &'a str, bytes: &'a [u8], length: u64) -> Node<'a> {
+    Node { name, short, content: Content::File { bytes, length } }
+}
+
+/// A file of just these bytes.
+fn whole<'a>(name: &'a str, short: &'a str, bytes: &'a [u8]) -> Node<'a> {
+    file(name, short, bytes, bytes.len() as u64)
+}
+
 fn seed(parts: &Parts<'_>, size: u64) -> Result<Vec<Extent>> {
     let bytes = SEED_README.as_bytes();
-    let content = Content::File { bytes, length: bytes.len() as u64 };
-    let root = vec![Node { name: "README.TXT", short: "README  TXT", content }];
+    let root = vec![whole("README.TXT", "README  TXT", bytes)];
     let serial = serial(parts, "seed");
     let volume = Volume { label: "STELE-SEED", serial, size, cluster: SEED_CLUSTER, root };
     fat::format(&volume).context("cannot make the seed partition")

@@ -1,6 +1,7 @@
-//! A finished image, looked into: its partitions, the UKIs in its ESP, and the roots that they pin.
-//! Nothing is ever written.
+//! A finished image, looked into: its partitions, the UKIs in its ESP, and the roots that they pin;
+//! and bundles, which hold the same. Nothing is ever written.
 
+pub mod bundle;
 pub mod part;
 pub mod root;
 pub mod uki;
@@ -9,7 +10,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use appliance::boot::Appliance;
 use appliance::gpt::{Guid, Partition, SECTOR, Table};
 use appliance::verity::{self, BLOCK, Geometry};
@@ -110,14 +111,29 @@ impl Image {
             let fault = "no slot holds it".to_owned();
             return Ok(Check { slot: None, fault: Some(fault) });
         };
+        let (data, stored) = self.data_and_tree(slot, pin)?;
+        let fault = fault(pin, &data, &stored);
+        Ok(Check { slot: Some(slot.name.clone()), fault })
+    }
+
+    /// The data and the hash tree of the root that `pin` names; they are wholly what is pinned.
+    pub fn sound_root(&self, pin: &Geometry) -> Result<(Vec<u8>, Vec<u8>)> {
+        let context = || format!("cannot trust the root of {}", self.path.display());
+        let slot = self.slot(pin)?.context("no slot holds it").with_context(context)?;
+        let (data, stored) = self.data_and_tree(slot, pin)?;
+        match fault(pin, &data, &stored) {
+            Some(fault) => Err(anyhow!(fault)).with_context(context),
+            None => Ok((data, stored)),
+        }
+    }
+
+    fn data_and_tree(&self, slot: &Partition, pin: &Geometry) -> Result<(Vec<u8>, Vec<u8>)> {
         let context = || format!("cannot read {} of {}", slot.name, self.path.display());
         let mut data = Vec::new();
         let part = self.part(slot)?;
         part.take(pin.slot_bytes()).read_to_end(&mut data).with_context(context)?;
         let stored = data.split_off(pin.tree_offset() as usize);
-        let computed = verity::tree(&data, &pin.salt);
-        let fault = fault(pin, &computed, &stored);
-        Ok(Check { slot: Some(slot.name.clone()), fault })
+        Ok((data, stored))
     }
 
     /// The slot that holds the root of `pin`, by its top block alone.
@@ -145,8 +161,9 @@ fn slot_of(partition: &Partition) -> Option<Architecture> {
     known.into_iter().find(|known| known.root_partition() == partition.kind)
 }
 
-/// What is wrong with a slot, of whose data `computed` is the tree, and that holds `stored`.
-fn fault(pin: &Geometry, computed: &verity::Tree, stored: &[u8]) -> Option<String> {
+/// What is wrong with a root of this data and of this hash tree.
+fn fault(pin: &Geometry, data: &[u8], stored: &[u8]) -> Option<String> {
+    let computed = verity::tree(data, &pin.salt);
     if computed.root_hash == pin.root_hash {
         let same = computed.blocks == stored;
         return (!same).then(|| "its hash tree is not that of its data".to_owned());
@@ -179,15 +196,14 @@ mod tests {
         let data: Vec<u8> = (0..300 * BLOCK).map(|i| (i / BLOCK + i) as u8).collect();
         let good = verity::tree(&data, &salt);
         let pin = Geometry { root_hash: good.root_hash, salt, data_blocks: 300 };
-        assert_eq!(fault(&pin, &good, &good.blocks), None);
+        assert_eq!(fault(&pin, &data, &good.blocks), None);
         let mut torn = good.blocks.clone();
         torn[BLOCK + 7] ^= 1;
         let expected = "its hash tree is not that of its data";
-        assert_eq!(fault(&pin, &good, &torn).as_deref(), Some(expected));
+        assert_eq!(fault(&pin, &data, &torn).as_deref(), Some(expected));
         let mut bad = data;
         bad[200 * BLOCK] ^= 1;
         bad[299 * BLOCK] ^= 1;
-        let bad = verity::tree(&bad, &salt);
         let expected = "of 300 blocks, 2 are not what is pinned; the first is block 200";
         assert_eq!(fault(&pin, &bad, &good.blocks).as_deref(), Some(expected));
     }

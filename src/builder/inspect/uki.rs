@@ -41,6 +41,16 @@ pub fn in_esp(part: Part) -> Result<Vec<Uki>> {
 }
 
 impl Uki {
+    /// A UKI that stands in no ESP.
+    pub fn new(name: &str, bytes: Vec<u8>) -> Uki {
+        Uki { name: name.to_owned(), bytes }
+    }
+
+    /// All of it; in an ESP, with the zeros behind it that fill its place.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The kernel image.
     pub fn kernel(&self) -> Result<&[u8]> {
         self.section(".linux")

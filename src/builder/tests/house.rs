@@ -14,7 +14,7 @@ use support::real::checkout;
 const CRATES: [(&str, &[&str]); 11] = [
     ("appliance", &[]),
     ("backup", &["appliance"]),
-    ("builder", &["appliance", "openpgp"]),
+    ("builder", &["appliance", "openpgp", "signing"]),
     ("front", &["appliance"]),
     ("init", &["appliance"]),
     ("install", &["appliance", "signing"]),

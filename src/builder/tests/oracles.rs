@@ -61,7 +61,8 @@ fn qemu_reads_the_same_disk_from_its_own_format() {
     assert!(fs::read(out.join(raw)).unwrap() == fs::read(&image().image).unwrap());
     let verdict = succeeded(tool("qemu-img", &["check", "-f", "qcow2", text(&both)]));
     assert!(verdict.contains("No errors were found on the image."), "{verdict}");
-    let compare = ["compare", "-s", "-f", "qcow2", "-F", "raw", text(&both), text(&out.join(raw))];
+    let raw = out.join(raw);
+    let compare = ["compare", "-s", "-f", "qcow2", "-F", "raw", text(&both), text(&raw)];
     assert!(succeeded(tool("qemu-img", &compare)).contains("Images are identical."));
     let (out, alone) = build("alone", "qcow2");
     assert!(!out.join(raw).exists());

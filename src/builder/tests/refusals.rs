@@ -4,69 +4,15 @@ mod support;
 
 use std::fs;
 
-use support::{Archive, File, Package, Project, Server, said, stele};
-
-/// The smallest file that passes for a static program: an ELF header and nothing else.
-const STATIC_PROGRAM: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0\
-    \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x40\0\x38\0\0\0\x40\0\0\0\0\0";
-
-/// The smallest that passes for what firmware starts: all of it is one segment of code.
-fn program_of_firmware() -> Vec<u8> {
-    let mut elf = STATIC_PROGRAM.to_vec();
-    // It is position-independent, and its one program header follows: load, readable code.
-    (elf[16], elf[32], elf[56]) = (3, 64, 1);
-    elf.extend([1u32, 5].iter().flat_map(|word| word.to_le_bytes()));
-    elf.extend([0u64, 0, 0, 120, 120, 4096].iter().flat_map(|word| word.to_le_bytes()));
-    elf
-}
-
-/// What a layer's [kernel] looks for.
-const KERNEL_FILES: [(&str, File); 5] = [
-    ("boot/k-6", File::Text("kernel")),
-    ("usr/modules/a.ko", File::Text("")),
-    ("usr/modules.builtin", File::Text("kernel/b.ko\n")),
-    ("usr/stub", File::Text("stub")),
-    ("usr/loader", File::Text("loader")),
-];
-
-const LAYER: &str = r#"
-packages = { tool = ["all"] }
-[slices.tool]
-all = ["/**"]
-[kernel]
-image = "/boot/k-*"
-modules = "/usr/modules/*.ko"
-builtin = "/usr/modules.builtin"
-initrd = ["b"]
-root = []
-stub = "/usr/stub"
-loader = "/usr/loader"
-[users.root]
-uid = 0
-"#;
+use support::tiny::{LAYER, Tiny};
+use support::{Archive, File, Package, Project, Server, said};
 
 /// Builds with these files in the package and this text added to the layer; what is said.
 fn said_of(files: &[(&'static str, File)], layer: &str) -> String {
-    let files = [&KERNEL_FILES, files].concat();
-    let archive = Archive::new(vec![Package { files, ..Package::new("tool", "1.0") }]);
-    let project = Project::new(&archive.key);
-    project.write("layers/only/layer.toml", &format!("{LAYER}\n{layer}"));
-    project.write("layers/only/beside.txt", "beside");
-    let locked = project.lock(&Server::honest(archive.files()));
-    assert!(locked.status.success(), "{}", said(&locked));
-    fs::create_dir(project.path("programs")).unwrap();
-    fs::write(project.path("programs/stele-init"), STATIC_PROGRAM).unwrap();
-    fs::write(project.path("programs/stele-loader"), program_of_firmware()).unwrap();
-    let output = stele(&project.path("store"))
-        .args(["build", "--programs"])
-        .arg(project.path("programs"))
-        .arg("--out")
-        .arg(project.path("out"))
-        .arg(project.path("test.toml"))
-        .output()
-        .unwrap();
+    let tiny = Tiny::new(files, layer, File::Text("stub"));
+    let output = tiny.make(&["build"], "out");
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(!project.path("out/test-1.img").exists());
+    assert!(!tiny.path("out/test-1.img").exists());
     said(&output)
 }
 

@@ -27,6 +27,7 @@ use crate::provenance::{self, Provenance};
 use crate::release;
 use crate::report::Report;
 use crate::sbom;
+use crate::verb::bundle;
 
 /// How to build.
 #[derive(Debug)]
@@ -75,6 +76,9 @@ pub struct Outcome {
     pub sbom: PathBuf,
     /// The report, as a file.
     pub report_file: PathBuf,
+    /// The bundle, if one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<bundle::Outcome>,
     /// The report.
     pub report: Report,
 }
@@ -104,7 +108,9 @@ pub fn build(
     if made.is_fresh(store)
         && let Ok(report) = serde_json::from_slice(&fs::read(&report_file)?)
     {
-        return Ok(Outcome { built: false, image, others, sbom: sbom_file, report_file, report });
+        let (built, bundle) = (false, None);
+        let sbom = sbom_file;
+        return Ok(Outcome { built, image, others, sbom, report_file, bundle, report });
     }
     fetch_missing(plan, &lock, options, store, progress)?;
     progress.step("unpacking packages");
@@ -123,7 +129,8 @@ pub fn build(
     write_file(&report_file, (serde_json::to_string_pretty(&report)? + "\n").as_bytes())?;
     made.remember(store)?;
     progress.clear();
-    Ok(Outcome { built: true, image, others, sbom: sbom_file, report_file, report })
+    let (built, bundle) = (true, None);
+    Ok(Outcome { built, image, others, sbom: sbom_file, report_file, bundle, report })
 }
 
 impl Outcome {
@@ -135,6 +142,9 @@ impl Outcome {
         let did = if self.built { "built" } else { "nothing changed:" };
         println!("{did} {}", self.image.display());
         self.others.iter().for_each(|other| println!("as well as {}", other.display()));
+        if let Some(bundle) = &self.bundle {
+            bundle.print();
+        }
     }
 }
 

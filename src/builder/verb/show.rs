@@ -1,8 +1,10 @@
-//! `stele show`: what is in an image, a lock, or a build report.
+//! `stele show`: what is in an image, a bundle, a lock, or a build report.
+
+mod bundle;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use appliance::boot::{Appliance, Volume};
@@ -18,6 +20,7 @@ use crate::inspect::{Check, Image};
 use crate::lock::{Clock, Lock};
 use crate::quantity::Size;
 use crate::report::Report;
+use crate::verb::show::bundle::BundleOutcome;
 
 /// What was looked at.
 #[derive(Debug, Serialize)]
@@ -25,6 +28,8 @@ use crate::report::Report;
 pub enum Outcome {
     /// An image.
     Image(Box<ImageOutcome>),
+    /// A bundle.
+    Bundle(Box<BundleOutcome>),
     /// A lock.
     Lock(Box<Lock>),
     /// A build report.
@@ -96,9 +101,15 @@ pub struct SectionOutcome {
     pub bytes: usize,
 }
 
-/// Looks into `file`.
-pub fn show(file: &Path) -> Result<Outcome> {
+/// Looks into `file`; a bundle must be signed by one of the keys `trust`, if there are any.
+pub fn show(file: &Path, trust: &[PathBuf]) -> Result<Outcome> {
     let extension = file.extension().unwrap_or_default();
+    if extension == "bundle" {
+        return Ok(Outcome::Bundle(Box::new(BundleOutcome::of(file, trust)?)));
+    }
+    if !trust.is_empty() {
+        bail!("cannot trust {}: only bundles (.bundle) are signed", file.display());
+    }
     if extension == "lock" {
         return Ok(Outcome::Lock(Box::new(document::load(file)?)));
     }
@@ -111,7 +122,8 @@ pub fn show(file: &Path) -> Result<Outcome> {
     }
     if extension == "toml" {
         bail!(
-            "cannot show {}: it is no image (.img), lock (.lock) or build report (.json)",
+            "cannot show {}: it is no image (.img), bundle (.bundle), lock (.lock) or build report \
+             (.json)",
             file.display()
         );
     }
@@ -123,6 +135,7 @@ impl Outcome {
     pub fn print(&self) {
         match self {
             Outcome::Image(image) => image.print(),
+            Outcome::Bundle(bundle) => bundle.print(),
             Outcome::Lock(lock) => print_lock(lock),
             Outcome::Report(report) => {
                 println!("{} {} ({})", report.name, report.version, report.architecture);
@@ -132,9 +145,14 @@ impl Outcome {
         }
     }
 
-    /// Refuses an image whose root isn't what its UKI pins.
+    /// Refuses an image whose root isn't what its UKI pins, and a bundle that isn't what it says or
+    /// isn't signed by a key that is trusted.
     pub fn must_be_sound(&self, file: &Path) -> Result<()> {
-        let Outcome::Image(image) = self else { return Ok(()) };
+        let image = match self {
+            Outcome::Image(image) => image,
+            Outcome::Bundle(bundle) => return bundle.must_be_sound(file),
+            Outcome::Lock(_) | Outcome::Report(_) => return Ok(()),
+        };
         match image.ukis.iter().find_map(|uki| uki.fault.as_ref().map(|fault| (uki, fault))) {
             Some((uki, fault)) => {
                 bail!("cannot trust {}: the root of {}: {fault}", file.display(), uki.file)

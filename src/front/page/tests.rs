@@ -83,7 +83,7 @@ fn nothing_said_becomes_markup() {
     state.services = vec![Service { name: evil.into(), state: evil.into() }];
     state.gate = Some(Gate { open: false, step: Some(evil.into()), why: Some(evil.into()) });
     let pod = Pod::Up { api: evil.into(), server: Some(evil.into()) };
-    let pages = [status(Some(&state), &pod), problem(Problem::NotFound)];
+    let pages = [status(Some(&state), &pod), problem(&Problem::NotFound)];
     for page in pages {
         for bad in ["<script", "<img", "<style", "style=\"", "http:", "https:", "\"'>"] {
             assert!(!page.contains(bad), "{bad}: {page}");

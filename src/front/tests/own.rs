@@ -16,7 +16,11 @@ const VERSIONS: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCon
     {\"api\":{\"version\":\"1.2.3\"},\"server\":{\"version\":\"13.0.2-9.9\"}}";
 const STATUS: &str = "{\"name\":\"prose-pod\",\"version\":\"1.0.0\",\"uptime\":42,\"phase\":\"running\",\
     \"gate\":{\"open\":true,\"step\":null,\"why\":null},\
-    \"services\":[{\"name\":\"prosody\",\"state\":\"ready\"}]}";
+    \"services\":[{\"name\":\"prosody\",\"state\":\"ready\"}],\
+    \"slots\":[{\"name\":\"a\",\"running\":true,\"trust\":\"blessed\",\"tries_left\":null,\
+    \"version\":\"1.0.0\",\"root_hash\":null},{\"name\":\"b\",\"running\":false,\"trust\":\"empty\",\
+    \"tries_left\":null,\"version\":null,\"root_hash\":null}],\"counting\":\"unknown\",\"upgrade\":null,\
+    \"health\":[],\"trial_ends_in\":null}";
 
 #[test]
 fn the_page_tells_how_the_appliance_is() {

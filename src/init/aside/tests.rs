@@ -109,7 +109,7 @@ impl World {
     }
 
     fn has(&self, name: &str) -> bool {
-        exists(self.path().join(name)).unwrap()
+        exists(&self.path().join(name)).unwrap()
     }
 
     fn copying<'a>(&'a self, volumes: &'a [Volume], marker: &'a Marker) -> Copying<'a> {
@@ -325,7 +325,7 @@ fn what_a_blessed_system_has_made_is_never_set_back() {
         // Each of the two writes of a blessing may be the last before a cut.
         world.settle(&trial(3));
         let record = Record { system: system(3), before: Some(system(2)) };
-        write(world.path().join(SYSTEM), &record).unwrap();
+        write(&world.path().join(SYSTEM), &record).unwrap();
         world.settle(&steady(3));
         assert!(!world.has(MARKER));
         assert_eq!(Known::read(world.path()).unwrap().record, Some(record));
@@ -377,7 +377,7 @@ fn a_copy_is_like_what_it_is_a_copy_of() {
     for found in Walk::new(world.path(), VOLUMES) {
         let (Found::Folder(path, _) | Found::Other(path, _)) = found.unwrap() else { continue };
         let look = |within: &Path| fs::symlink_metadata(within.join(&path));
-        let (is, copy) = (look(world.path()).unwrap(), look(world.path().join(ASIDE)));
+        let (is, copy) = (look(world.path()).unwrap(), look(&world.path().join(ASIDE)));
         if is.file_type().is_fifo() {
             assert!(copy.is_err());
             continue;

@@ -191,6 +191,20 @@ fn a_trial_is_blessed_when_it_was_healthy_and_read() {
 }
 
 #[test]
+fn who_is_in_doubt_is_neither_blessed_nor_starts_over() {
+    let (mut upgrade, _) = Upgrade::begin(found(counted(2, 1), BLESSED));
+    let mut doubtful = checks(&["data"]);
+    doubtful.iter_mut().for_each(|check| check.passes = true);
+    assert_eq!(upgrade.on(Event::Checks(checks(&[])), at(10)), []);
+    assert_eq!(upgrade.deadline(), Some(at(40)));
+    assert_eq!(upgrade.on(Event::Checks(doubtful), at(30)), []);
+    // Its next look is awaited, and nothing else until the end.
+    assert_eq!(upgrade.deadline(), Some(at(300)));
+    assert_eq!(upgrade.on_time(at(45)), []);
+    assert_eq!(upgrade.on(Event::Checks(checks(&[])), at(46)), [Effect::ReadRoot]);
+}
+
+#[test]
 fn a_trial_that_fails_is_condemned_and_says_why() {
     let give_up = |check: &str, why: &str| {
         vec![

@@ -47,7 +47,8 @@ fn resets(vm: &Vm, count: usize, within: Duration) -> Duration {
 
 /// A machine that firmware boots, from the network if all else fails, and that may reset.
 fn start(image: &Image, disk: &Kept) -> Vm {
-    Machine::firmware(image).on(disk).network_boot().reboots().start()
+    let machine = Machine::firmware(image).on(disk).network_boot().reboots();
+    machine.deadline(4 * BOOT).start()
 }
 
 #[test]

@@ -20,4 +20,5 @@ mod power_cuts;
 mod root;
 mod run;
 mod supervision;
+mod upgrade;
 mod verity;

@@ -4,6 +4,7 @@
 #![allow(dead_code)] // each test program uses its part
 
 pub mod real;
+pub mod tiny;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -2,9 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, IoSlice, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,8 +17,8 @@ use front::listen;
 use front::options::Options;
 use front::server::{Front, serve};
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, listen as listen_at,
-    recv, send, socket,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind,
+    listen as listen_at, recv, sendmsg, socket,
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -29,6 +29,9 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the fake `stele-init` answers.
 pub const STATE: &str = r#"{"state":{"name":"prose-pod","version":"1.0.0","uptime":42,"phase":"running","services":[{"name":"prosody","state":"ready","restarts":0,"pid":7,"memory":1000}],"addresses":[],"clock":{"date":0,"is_synced":false},"memory":{"total":1,"free":1,"available":1,"cached":1,"init":1},"last_failure":null,"gate":{"open":true,"step":5,"why":null}}}"#;
+
+/// What it says of slots.
+pub const UPGRADES: &str = r#"{"upgrade":{"slots":[{"name":"a","running":true,"trust":"blessed","tries_left":null,"version":"1.0.0","root_hash":null},{"name":"b","running":false,"trust":"empty","tries_left":null,"version":null,"root_hash":null}],"counting":"unknown","task":null,"health":[],"trial_ends_in":null,"floor":null,"verdicts":[]}}"#;
 
 /// A front that runs.
 pub struct House {
@@ -48,6 +51,11 @@ pub fn short() -> Limits {
         head_within: millis(600),
         body_within: millis(1500),
         body: 100_000,
+        bundle: 16_000_000,
+        bundle_within: millis(6000),
+        piece_within: millis(2000),
+        write_within: millis(3000),
+        install_within: millis(1500),
         connect_within: millis(500),
         answer_within: millis(800),
         silence: millis(1500),
@@ -84,6 +92,14 @@ impl House {
         });
         let address = receiver.recv().unwrap();
         House { folder, address, front, asked, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Has a `stele-init` that does this with each verb in the place of the usual one.
+    pub fn with_init(self, answer: impl Fn(&str, UnixStream) + Send + 'static) -> House {
+        let control = self.folder.path().join("control.sock");
+        std::fs::remove_file(&control).unwrap();
+        init_that(&control, answer);
+        self
     }
 
     /// Has `pod_api` answer each connection, in a thread of its own.
@@ -148,26 +164,51 @@ pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// A `stele-init` at `path` that answers every packet with `reply`; how often it did.
+/// A `stele-init` at `path` that answers `reply` when asked for its state, how often it was; and
+/// knows nothing of slots.
 pub fn init(path: &Path, reply: Vec<u8>) -> Arc<AtomicUsize> {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    init_that(path, move |verb, stream| {
+        let reply = match verb {
+            r#""state""# => {
+                count.fetch_add(1, Ordering::SeqCst);
+                &reply[..]
+            }
+            r#""upgrade_state""# => UPGRADES.as_bytes(),
+            other => panic!("nobody asks for {other}"),
+        };
+        answer(&stream, reply, None);
+    });
+    asked
+}
+
+/// A `stele-init` at `path` that does this with each verb, as JSON, and who asks.
+pub fn init_that(path: &Path, answer: impl Fn(&str, UnixStream) + Send + 'static) {
     let flags = SockFlag::SOCK_CLOEXEC;
     let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
     bind(listener.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
     listen_at(&listener, Backlog::new(8).unwrap()).unwrap();
     let listener = UnixListener::from(listener);
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = asked.clone();
     thread::spawn(move || {
         for stream in listener.incoming() {
             let stream = stream.unwrap();
             let mut packet = [0; 1000];
             let length = recv(stream.as_raw_fd(), &mut packet, MsgFlags::empty()).unwrap();
-            assert_eq!(&packet[..length], br#"{"version":1,"verb":"state"}"#);
-            count.fetch_add(1, Ordering::SeqCst);
-            let _ = send(stream.as_raw_fd(), &reply, MsgFlags::MSG_NOSIGNAL);
+            let packet = String::from_utf8_lossy(&packet[..length]);
+            let verb = packet.strip_prefix(r#"{"version":1,"verb":"#).unwrap();
+            answer(verb.strip_suffix('}').unwrap(), stream);
         }
     });
-    asked
+}
+
+/// Sends a packet, and a descriptor with it.
+pub fn answer(stream: &UnixStream, packet: &[u8], descriptor: Option<&UnixStream>) {
+    let numbers: Vec<RawFd> = descriptor.iter().map(|it| it.as_raw_fd()).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let rights = if numbers.is_empty() { &[][..] } else { &rights[..] };
+    let parts = [IoSlice::new(packet)];
+    let _ = sendmsg::<()>(stream.as_raw_fd(), &parts, rights, MsgFlags::MSG_NOSIGNAL, None);
 }
 
 /// The head of a request, as pod-api gets it; less if it breaks off.
