@@ -412,8 +412,8 @@ mod tests {
         for (name, hint) in [("fornt", true), ("stele-init", false), ("nginx", false)] {
             let error = of(name).unwrap_err().to_string();
             let unknown = format!(
-                "unknown program `{name}`, expected one of `stele-backup`, `front`, `pod-api`, \
-                 `stele-probe`"
+                "unknown program `{name}`, expected one of `stele-backup`, `front`, \
+                 `stele-install`, `pod-api`, `stele-probe`"
             );
             assert!(error.contains(&unknown), "{error}");
             assert_eq!(error.contains("did you mean `front`?"), hint, "{error}");

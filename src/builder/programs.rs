@@ -53,6 +53,8 @@ pub enum Program {
     Front,
     /// PID 1.
     Init,
+    /// What verifies bundles and writes them.
+    Install,
     /// What firmware starts.
     Loader,
     /// The Prose Pod API.
@@ -63,16 +65,18 @@ pub enum Program {
 
 impl Program {
     /// All there are.
-    pub const ALL: [Program; 6] = [
+    pub const ALL: [Program; 7] = [
         Program::Backup,
         Program::Front,
         Program::Init,
+        Program::Install,
         Program::Loader,
         Program::PodApi,
         Program::Probe,
     ];
     /// Those that are where a layer puts them; the others' places are the builder's business.
-    const PLACED: [Program; 4] = [Program::Backup, Program::Front, Program::PodApi, Program::Probe];
+    const PLACED: [Program; 5] =
+        [Program::Backup, Program::Front, Program::Install, Program::PodApi, Program::Probe];
 
     /// The name of its file.
     pub fn name(self) -> &'static str {
@@ -80,6 +84,7 @@ impl Program {
             Program::Backup => "stele-backup",
             Program::Front => "front",
             Program::Init => "stele-init",
+            Program::Install => "stele-install",
             Program::Loader => "stele-loader",
             Program::PodApi => "pod-api",
             Program::Probe => "stele-probe",
@@ -92,6 +97,7 @@ impl Program {
             Program::Backup => ("backup", "init"),
             Program::Front => ("front", "server"),
             Program::Init => ("init", "init"),
+            Program::Install => ("install", "init"),
             Program::Loader => ("loader", "init"),
             Program::PodApi => ("pod-api", "server"),
             Program::Probe => ("probe", "init"),

@@ -223,3 +223,6 @@ fn serial(parts: &Parts<'_>, name: &str) -> u32 {
 fn clusters(bytes: usize) -> u64 {
     (bytes as u64).next_multiple_of(ESP_CLUSTER.into())
 }
+
+#[cfg(test)]
+mod tests;

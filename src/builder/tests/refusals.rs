@@ -82,7 +82,7 @@ fn layers_that_do_not_fit_are_refused() {
         ("[files]\n\"/x\" = { program = \"front\" }", "/programs/front"),
         (
             "[files]\n\"/x\" = { program = \"frond\" }",
-            "unknown program `frond`, expected one of `stele-backup`, `front`, `pod-api`, `stele-probe`",
+            "unknown program `frond`, expected one of `stele-backup`, `front`, `stele-install`, `pod-api`, `stele-probe`",
         ),
         ("[services.init]\nrun = [\"/usr/stub\"]\nuser = \"root\"", "the name is stele-init's own"),
         (
