@@ -18,7 +18,10 @@ use crate::cuts::State;
 use crate::table::{Table, crc32c};
 use crate::writes::{Entry, SECTOR};
 
+mod fat;
 mod foreign;
+mod loader;
+pub mod upgrade;
 
 pub use foreign::Files;
 use foreign::Judges;

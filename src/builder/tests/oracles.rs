@@ -57,15 +57,14 @@ fn qemu_reads_the_same_disk_from_its_own_format() {
         (out, image)
     };
     let (out, both) = build("both", "qcow2,raw");
-    let raw = image().image.file_name().unwrap();
-    assert!(fs::read(out.join(raw)).unwrap() == fs::read(&image().image).unwrap());
+    let raw = out.join(image().image.file_name().unwrap());
+    assert!(fs::read(&raw).unwrap() == fs::read(&image().image).unwrap());
     let verdict = succeeded(tool("qemu-img", &["check", "-f", "qcow2", text(&both)]));
     assert!(verdict.contains("No errors were found on the image."), "{verdict}");
-    let raw = out.join(raw);
-    let compare = ["compare", "-s", "-f", "qcow2", "-F", "raw", text(&both), text(&raw)];
+    let compare = ["compare", "-f", "qcow2", "-F", "raw", text(&both), text(&raw)];
     assert!(succeeded(tool("qemu-img", &compare)).contains("Images are identical."));
     let (out, alone) = build("alone", "qcow2");
-    assert!(!out.join(raw).exists());
+    assert!(!out.join(raw.file_name().unwrap()).exists());
     assert!(fs::read(alone).unwrap() == fs::read(both).unwrap(), "it isn't repeatable");
 }
 
@@ -123,24 +122,6 @@ fn the_uki_has_its_sections() {
     let names: Vec<&str> = names.lines().collect();
     assert_eq!(&names[..3], ["init", "initrd.json", "modules"]);
     assert!(names.iter().any(|name| name.starts_with("modules/dm-verity.ko")), "{names:?}");
-}
-
-#[test]
-fn what_firmware_starts_is_a_program_without_relocations() {
-    let folder = tempfile::tempdir().unwrap();
-    let esp = image().partition("esp", folder.path());
-    let first = folder.path().join("first");
-    succeeded(tool("mcopy", &["-i", text(&esp), "::/EFI/BOOT/BOOTX64.EFI", text(&first)]));
-    let listing = succeeded(tool("objdump", &["-x", text(&first)]));
-    for part in ["(EFI application)", "NX_COMPAT", "CODE", "ABSOLUTE"] {
-        assert!(listing.contains(part), "{part} is missing: {listing}");
-    }
-    assert!(!listing.contains("DIR64"), "{listing}");
-    // The whole of systemd-boot is what the package holds, beside it.
-    let second = folder.path().join("second");
-    succeeded(tool("mcopy", &["-i", text(&esp), "::/EFI/systemd/sd.efi", text(&second)]));
-    let listing = succeeded(tool("objdump", &["-h", text(&second)]));
-    assert!(listing.contains(".sdmagic"), "{listing}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The judges that others wrote: e2fsck and debugfs of the data, sfdisk and sgdisk of the table.
 
 use std::fs::{self, File};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -106,6 +106,47 @@ impl Judges {
             let said = images::run(command.arg("--verify").arg(&path), "verify the table")?;
             ensure!(said.contains("No problems found"), "sgdisk says: {said}");
         }
+        Ok(())
+    }
+}
+
+/// The ESP for fsck.fat, which doesn't look at what files hold: the runs of the systems are left out.
+#[derive(Debug)]
+pub(super) struct Volume {
+    folder: TempDir,
+    esp: Range<u64>,
+    runs: [Range<u64>; 2],
+    /// Of the ESP as it was, what isn't zero.
+    base: Vec<(u64, Vec<u8>)>,
+}
+
+impl Volume {
+    pub fn new(before: &State, esp: &Range<u64>, runs: &[Range<u64>; 2]) -> Result<Volume> {
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let folder = folder.context("cannot make a folder")?;
+        let sectors = esp.clone().step_by(CHUNK as usize);
+        let chunks = sectors.map(|at| (at, before.read(at, CHUNK.min(esp.end - at))));
+        let base = chunks.filter(|(_, bytes)| bytes.iter().any(|&byte| byte != 0)).collect();
+        Ok(Volume { folder, esp: esp.clone(), runs: runs.clone(), base })
+    }
+
+    /// Is there nothing to repair?
+    pub fn judge(&self, state: &State) -> Result<()> {
+        let path = self.folder.path().join("esp");
+        let file = fresh(&path, self.esp.end - self.esp.start)?;
+        let place = |sector: u64| (sector - self.esp.start) * SECTOR as u64;
+        for (sector, bytes) in &self.base {
+            file.write_all_at(bytes, place(*sector))?;
+        }
+        let is_in_a_run = |sector: &u64| self.runs.iter().any(|run| run.contains(sector));
+        let changes = state.changes(self.esp.clone());
+        for (sector, bytes) in changes.filter(|(sector, _)| !is_in_a_run(sector)) {
+            file.write_all_at(bytes, place(sector))?;
+        }
+        let mut command = scratch::judge("fsck.fat", WITHIN);
+        let output = command.arg("-n").arg(&path).output().context("cannot run fsck.fat")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.success(), "fsck.fat says: {}", said.trim_end());
         Ok(())
     }
 }
