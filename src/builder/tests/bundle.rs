@@ -93,7 +93,9 @@ fn a_key_is_two_files_and_never_replaces_one() {
     assert!(!String::from_utf8(fs::read(&public).unwrap()).unwrap().contains("secret"));
     let before = fs::read(&secret).unwrap();
     for gone in [None, Some(&public)] {
-        gone.map(|path| fs::remove_file(path).unwrap());
+        if let Some(path) = gone {
+            fs::remove_file(path).unwrap();
+        }
         assert!(refused(&new()).contains("pod.v2.key: it is there already\nhint: another name"));
     }
     assert_eq!((fs::read(&secret).unwrap(), public.exists()), (before, false));

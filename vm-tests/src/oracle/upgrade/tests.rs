@@ -279,7 +279,7 @@ fn an_installer_that_a_cut_would_not_forgive_is_caught() {
     for (expected, change) in faults {
         let mut log = good.clone();
         change(&mut log);
-        let said = format!("{:#}", judged(&log, Until::Armed).err().expect(expected));
+        let said = format!("{:#}", judged(&log, Until::Armed).expect_err(expected));
         assert!(said.contains(expected), "{expected}: {said}");
     }
 }
