@@ -17,8 +17,12 @@ use crate::architecture::Architecture;
 use crate::image::efi;
 
 /// What people set for C compilers, for SQLite, whose C is part of `pod-api`, and for Zstandard,
-/// whose C is part of `stele-backup`, by how the names begin: the guest's programs are the same without it and with it.
-const NOT_THE_GUESTS: [&str; 8] = [
+/// whose C is part of `stele-backup`, by how the names begin: the guest's programs are the same without
+/// it and with it. And what cargo says of the package that it runs or tests, if that is who compiles:
+/// a build script that looks (`ring`'s) would be run anew each time, and half of `pod-api` with it.
+const NOT_THE_GUESTS: [&str; 10] = [
+    "CARGO_MANIFEST_",
+    "CARGO_PKG_",
     "CFLAGS",
     "CRATE_CC_NO_DEFAULTS",
     "HOST_CFLAGS",
