@@ -13,6 +13,7 @@
 //! is known besides the ESP's one sector ([`kept`]) is for people, and for refusing what was bad.
 
 pub mod kept;
+pub mod steady;
 pub mod trial;
 
 use appliance::esp::{Entry, Name};

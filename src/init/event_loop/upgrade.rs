@@ -20,6 +20,7 @@ use crate::log::{error, notice, warning};
 use crate::supervisor::Id;
 use crate::sys::Ending;
 use crate::systems::{self, Systems};
+use crate::upgrade::steady::Steady;
 use crate::upgrade::trial::CRASH_LOOP;
 use crate::upgrade::{Boot, Effect, Event};
 use crate::worker::{Input, Worker};
@@ -29,8 +30,6 @@ use crate::{aside, child, data, read_through, second_net};
 const WITHIN: Millis = Millis(6 * 3600 * 1000);
 /// One chunk and a few buffers, and what the kernel keeps of what is being written.
 const MEMORY: u64 = 48 << 20;
-/// A steady boot is healthy when its services have been up for so long.
-const STEADY_FOR: Duration = Duration::from_secs(30);
 /// The check that services are up.
 const SERVICES: &str = "services";
 /// What is looked at from outside must have been looked at within so long.
@@ -46,22 +45,19 @@ pub struct Upgrading {
     reader: Option<Id>,
     /// What was found from outside, and when.
     probed: Option<(Moment, Vec<Check>)>,
-    /// Since when this boot's services are up.
-    up_since: Option<Moment>,
-    /// This boot was told to be good.
-    is_proved: bool,
+    steady: Steady,
 }
 
 impl Upgrading {
     /// Nothing is done yet.
     pub fn begin(systems: Systems) -> Upgrading {
         let (installer, reader, probed) = (None, None, None);
-        Upgrading { systems, installer, reader, probed, up_since: None, is_proved: false }
+        Upgrading { systems, installer, reader, probed, steady: Steady::default() }
     }
 
     /// When it shall be looked at again.
     pub fn deadline(&self) -> Option<Moment> {
-        let steady = self.up_since.filter(|_| !self.is_proved).map(|since| since + STEADY_FOR);
+        let steady = self.steady.deadline(self.is_on_trial());
         steady.into_iter().chain(self.systems.upgrade.deadline()).min()
     }
 
@@ -214,10 +210,8 @@ impl EventLoop {
         self.tell_upgrade(Event::Checks(checks));
         let Some(upgrading) = &mut self.upgrading else { return };
         let effects = upgrading.systems.upgrade.on_time(now);
-        upgrading.up_since = is_up.then(|| upgrading.up_since.unwrap_or(now));
-        let is_steady = upgrading.up_since.is_some_and(|since| now >= since + STEADY_FOR);
-        let is_news = is_steady && !upgrading.is_proved && !upgrading.is_on_trial();
-        upgrading.is_proved |= is_news;
+        let is_on_trial = upgrading.is_on_trial();
+        let is_news = upgrading.steady.on_services(is_up, is_on_trial, now);
         self.do_upgrade(effects);
         if is_news {
             self.is_good();
