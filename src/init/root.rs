@@ -74,11 +74,11 @@ fn open_data(appliance: &Appliance) -> Result<Option<Systems>, Failure> {
     keep::identify(true)?;
     last_failure::take();
     // Before a byte is changed that the system before this one may want to find as it was.
-    let systems = look.map(|look| look.begin(appliance)).transpose()?;
+    let mut systems = look.map(|look| look.begin(appliance)).transpose()?;
     if exchange::finish(Path::new(data::AT))? {
         notice!("root: what the power cut short is finished: the data has been exchanged");
     }
-    if let Some(systems) = &systems {
+    if let Some(systems) = &mut systems {
         systems.settle_data(&appliance.volumes)?;
     }
     volumes::mount_all(&appliance.volumes)?;

@@ -205,13 +205,16 @@ impl Systems {
     }
 
     /// Sees to it that the data is what this system may use, before anybody uses it.
-    pub fn settle_data(&self, volumes: &[Volume]) -> Result<(), Failure> {
+    pub fn settle_data(&mut self, volumes: &[Volume]) -> Result<(), Failure> {
+        let begun = clock::now();
         let boot = aside::Boot {
             system: self.of_data(),
             is_trial: matches!(self.upgrade.boot(), Boot::Trial { .. }),
             is_other_blessed: self.upgrade.has_other(),
         };
-        aside::settle(Path::new(data::AT), &boot, volumes)
+        aside::settle(Path::new(data::AT), &boot, volumes)?;
+        self.upgrade.kept_aside(clock::now().saturating_sub(begun));
+        Ok(())
     }
 
     /// What the ESP lists now.

@@ -16,6 +16,8 @@ pub mod kept;
 pub mod steady;
 pub mod trial;
 
+use std::time::Duration;
+
 use appliance::esp::{Entry, Name};
 use appliance::upgrade::{
     Check, Code, Counting, Line, Refused, Side, Slot, SlotTrust, State, Wish,
@@ -264,6 +266,13 @@ impl Upgrade {
             self.kept.had_network = has;
         }
         is_news.then_some(Effect::Keep).into_iter().collect()
+    }
+
+    /// Keeping the data aside took so long, before any service could start.
+    pub fn kept_aside(&mut self, took: Duration) {
+        if let Some(trial) = &mut self.trial {
+            trial.waited(took);
+        }
     }
 
     /// When [`Upgrade::on_time`] is due.

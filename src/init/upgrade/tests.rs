@@ -240,6 +240,19 @@ fn a_trial_that_fails_is_condemned_and_says_why() {
 }
 
 #[test]
+fn a_trial_has_its_time_after_the_data_was_kept_aside() {
+    let (mut upgrade, _) = Upgrade::begin(found(counted(2, 1), BLESSED));
+    upgrade.kept_aside(Duration::from_secs(1000));
+    assert_eq!(upgrade.state(at(1010)).trial_ends_in, Some(290));
+    assert_eq!(upgrade.on(Event::Checks(checks(&["services"])), at(1010)), []);
+    assert_eq!(upgrade.on(Event::Checks(checks(&[])), at(1020)), []);
+    assert_eq!(upgrade.on_time(at(1050)), [Effect::ReadRoot]);
+    assert_eq!(upgrade.deadline(), Some(at(1300)));
+    let effects = upgrade.on_time(at(1300));
+    assert!(effects.contains(&Effect::Write(Edit::Condemn(Side::B))), "{effects:?}");
+}
+
+#[test]
 fn what_may_be_wished_depends_on_both_systems() {
     let code = |found: Found, wish| Upgrade::begin(found).0.may(&wish).err().map(|it| it.code);
     let mut broken = found(BLESSED, BLESSED);
