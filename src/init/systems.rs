@@ -243,6 +243,7 @@ impl Systems {
             running: self.root.clone(),
             floor: kept.floor.clone(),
             bad: kept.verdicts.iter().map(|verdict| verdict.root_hash).collect(),
+            data_format: self.data_format,
             space,
         }
     }
