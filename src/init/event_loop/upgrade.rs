@@ -72,7 +72,7 @@ impl Upgrading {
 
     /// Is this boot one that has to prove itself?
     pub fn is_on_trial(&self) -> bool {
-        matches!(self.systems.upgrade.boot(), Boot::Trial { .. })
+        self.systems.is_on_trial()
     }
 }
 
