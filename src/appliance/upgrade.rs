@@ -285,9 +285,9 @@ impl Check {
     }
 }
 
-/// Why a trial failed. One root's verdict is final.
+/// Why a trial failed. One root's verdict is final. It is kept on the data, where a version to come may
+/// have added to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Verdict {
     /// What was tried.
     pub version: Option<String>,

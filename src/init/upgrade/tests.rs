@@ -240,6 +240,16 @@ fn a_trial_that_fails_is_condemned_and_says_why() {
 }
 
 #[test]
+fn what_a_version_to_come_keeps_is_understood() {
+    let mut upgrade = Upgrade::begin(found(BLESSED, counted(0, 3))).0;
+    upgrade.kept.tries(&system(Side::B, 2));
+    upgrade.kept.verdicts.extend(kept::verdict(Some(system(Side::A, 3)), None, 7));
+    let kept = upgrade.kept();
+    let text = serde_json::to_string(kept).unwrap().replace('{', r#"{"more":[1],"#);
+    assert_eq!(serde_json::from_str::<Kept>(&text).unwrap(), *kept);
+}
+
+#[test]
 fn a_trial_has_its_time_after_the_data_was_kept_aside() {
     let (mut upgrade, _) = Upgrade::begin(found(counted(2, 1), BLESSED));
     upgrade.kept_aside(Duration::from_secs(1000));
