@@ -67,7 +67,7 @@ fn open_data(appliance: &Appliance) -> Result<Option<Systems>, Failure> {
         keep::identify(false)?;
         return Ok(None);
     };
-    let look = systems::look(appliance);
+    let look = systems::look(appliance)?;
     let data = data::open(programs)?;
     random::try_seed();
     keep::restore_clock(appliance.clock)?;

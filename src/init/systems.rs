@@ -65,22 +65,28 @@ pub fn leave_word(root: &Geometry) -> Result<(), Failure> {
 }
 
 /// Looks at what boots, if this appliance keeps data: one that doesn't has no second slot either.
-/// What isn't as it was made is told, and left alone.
-pub fn look(appliance: &Appliance) -> Option<Look> {
-    appliance.data.as_ref()?;
-    match look_at(appliance) {
+/// What isn't as it was made is told, and left alone. Fails if this boot must not go on.
+pub fn look(appliance: &Appliance) -> Result<Option<Look>, Failure> {
+    if appliance.data.is_none() {
+        return Ok(None);
+    }
+    let passed = loader::passed();
+    let is_counted = passed.is_counted();
+    match look_at(appliance, passed) {
         Ok(look) => {
             last_failure::is_of(&look.running.version, look.running.root_hash);
-            Some(look)
+            Ok(Some(look))
         }
+        // It would change the data, of which nothing was kept aside. The loader takes a try off.
+        Err(failure) if is_counted => Err(failure),
         Err(failure) => {
             error!("upgrade: {failure}");
-            None
+            Ok(None)
         }
     }
 }
 
-fn look_at(appliance: &Appliance) -> Result<Look, Failure> {
+fn look_at(appliance: &Appliance, passed: Passed) -> Result<Look, Failure> {
     let text = fs::read(ROOT).or_cannot(format_args!("read {ROOT}"))?;
     let root: Geometry = serde_json::from_slice(&text).or_cannot(format_args!("read {ROOT}"))?;
     let (disk, start) = Disk::and_slot_of_root()?;
@@ -90,7 +96,7 @@ fn look_at(appliance: &Appliance) -> Result<Look, Failure> {
         root_hash: root.root_hash,
     };
     let esp = esp_of(&disk)?;
-    let (passed, listed) = (loader::passed(), esp.listed()?);
+    let listed = esp.listed()?;
     let look = Look { esp, passed, listed, running, root };
     look.tell();
     second_net::take_over(&disk, look.boot() == Boot::Steady);

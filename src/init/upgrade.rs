@@ -36,6 +36,13 @@ pub struct Passed {
     pub counted: Option<String>,
 }
 
+impl Passed {
+    /// Did the loader count a try? Then this is a trial, whatever else isn't known.
+    pub fn is_counted(&self) -> bool {
+        self.counted.is_some()
+    }
+}
+
 /// How this boot came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Boot {

@@ -90,6 +90,15 @@ fn a_boot_is_what_loader_and_list_say_together() {
 }
 
 #[test]
+fn a_try_that_was_counted_is_known_without_the_list() {
+    for (started, told, is_counted) in
+        [("", "", false), ("p14.efi", "", false), ("p15+2-1.efi", "p15+2-1.efi", true)]
+    {
+        assert_eq!(passed(started, told).is_counted(), is_counted, "{started}");
+    }
+}
+
+#[test]
 fn a_steady_boot_writes_nothing_to_the_esp() {
     for other in [BLESSED, Entry::Off] {
         let mut found = found(BLESSED, other);
