@@ -150,8 +150,14 @@ impl EventLoop {
             upgrading.installer = Some(id);
         }
         self.with(id, |worker| worker.give(vec![theirs, esp, slot, order.into()]));
-        self.tell_upgrade(Event::Asked(Wish::Install));
         self.tell(id, lifecycle::Event::Start);
+        if self.workers.get(id.0).and_then(Worker::pid).is_none() {
+            // Else it would be started again, without what it works on, or keep that from others.
+            self.tell(id, lifecycle::Event::Stop);
+            self.with(id, |worker| worker.give(vec![]));
+            return Err(Failure::new(what, "what installs it can't be started"));
+        }
+        self.tell_upgrade(Event::Asked(Wish::Install));
         Ok(ours)
     }
 
