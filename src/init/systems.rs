@@ -99,7 +99,7 @@ fn look_at(appliance: &Appliance, passed: Passed) -> Result<Look, Failure> {
     let listed = esp.listed()?;
     let look = Look { esp, passed, listed, running, root };
     look.tell();
-    second_net::take_over(&disk, look.boot() == Boot::Steady);
+    second_net::take_over(&disk, &look.listed, look.running.side);
     Ok(look)
 }
 
