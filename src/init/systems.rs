@@ -64,6 +64,12 @@ pub fn leave_word(root: &Geometry) -> Result<(), Failure> {
     fs::write(ROOT, serde_json::to_vec(root).or_cannot(what)?).or_cannot(what)
 }
 
+/// The root that the initrd has opened.
+pub fn root() -> Result<Geometry, Failure> {
+    let what = format_args!("read {ROOT}");
+    serde_json::from_slice(&fs::read(ROOT).or_cannot(what)?).or_cannot(what)
+}
+
 /// Looks at what boots, if this appliance keeps data: one that doesn't has no second slot either.
 /// What isn't as it was made is told, and left alone. Fails if this boot must not go on.
 pub fn look(appliance: &Appliance) -> Result<Option<Look>, Failure> {
@@ -87,8 +93,7 @@ pub fn look(appliance: &Appliance) -> Result<Option<Look>, Failure> {
 }
 
 fn look_at(appliance: &Appliance, passed: Passed) -> Result<Look, Failure> {
-    let text = fs::read(ROOT).or_cannot(format_args!("read {ROOT}"))?;
-    let root: Geometry = serde_json::from_slice(&text).or_cannot(format_args!("read {ROOT}"))?;
+    let root = root()?;
     let (disk, start) = Disk::and_slot_of_root()?;
     let running = System {
         side: side_at(&disk, start)?,
