@@ -1,4 +1,5 @@
 use super::kept::Tried;
+use super::origin::name;
 use super::*;
 use appliance::hash::RootHash;
 use std::time::Duration;
