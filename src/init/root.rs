@@ -84,7 +84,7 @@ fn open_data(appliance: &Appliance) -> Result<Option<Systems>, Failure> {
     volumes::mount_all(&appliance.volumes)?;
     notice!("root: {} volumes on the data", appliance.volumes.len());
     watchdog::feed();
-    match systems.as_ref().is_some_and(Systems::is_on_trial) {
+    match systems.as_ref().is_some_and(|systems| systems.upgrade.is_unproven()) {
         // What is taken over is removed from the seed: it would be lost with a trial that fails.
         true => notice!("seed: left alone while a new version is on trial"),
         false => seed::import(&data, &appliance.seed),

@@ -220,17 +220,12 @@ impl Systems {
         let begun = clock::now();
         let boot = aside::Boot {
             system: self.of_data(),
-            is_trial: self.is_on_trial(),
+            is_trial: self.upgrade.is_unproven(),
             is_other_blessed: self.upgrade.has_other(),
         };
         aside::settle(Path::new(data::AT), &boot, volumes)?;
         self.upgrade.kept_aside(clock::now().saturating_sub(begun));
         Ok(())
-    }
-
-    /// Is this boot one that has to prove itself? Should it fail, the data is set back.
-    pub fn is_on_trial(&self) -> bool {
-        matches!(self.upgrade.boot(), Boot::Trial { .. })
     }
 
     /// What the ESP lists now.

@@ -184,6 +184,12 @@ impl Upgrade {
         &self.kept
     }
 
+    /// Is what runs listed as one that has to prove itself, whether or not anybody saw this try being
+    /// counted? Should it fail, the data is set back.
+    pub fn is_unproven(&self) -> bool {
+        matches!(self.listed.of(self.running.side), Entry::Counted { .. })
+    }
+
     /// Had the last good boot a network device?
     pub fn had_network(&self) -> bool {
         self.kept.had_network

@@ -98,7 +98,7 @@ impl EventLoop {
 
     /// May this be done now? One who has said what came of it may not have ended yet.
     pub(super) fn may_back_up(&self, wish: &Wish) -> Result<(), Refusal> {
-        if self.upgrading.as_ref().is_some_and(Upgrading::is_on_trial) {
+        if self.upgrading.as_ref().is_some_and(Upgrading::is_unproven) {
             backup::may_on_trial(wish)?;
         }
         let child = self.backups.child.and_then(|id| self.workers.get(id.0));

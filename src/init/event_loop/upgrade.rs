@@ -72,7 +72,12 @@ impl Upgrading {
 
     /// Is this boot one that has to prove itself?
     pub fn is_on_trial(&self) -> bool {
-        self.systems.is_on_trial()
+        matches!(self.systems.upgrade.boot(), Boot::Trial { .. })
+    }
+
+    /// Would the data be set back, should the next boot be the other system's?
+    pub fn is_unproven(&self) -> bool {
+        self.systems.upgrade.is_unproven()
     }
 }
 

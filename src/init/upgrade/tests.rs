@@ -100,6 +100,22 @@ fn a_try_that_was_counted_is_known_without_the_list() {
 }
 
 #[test]
+fn what_was_never_blessed_is_unproven_whoever_started_it() {
+    let no_word = |entry| Found { passed: Passed::default(), ..found(entry, BLESSED) };
+    for (found, boot, is_unproven) in [
+        (found(BLESSED, BLESSED), Boot::Steady, false),
+        (found(counted(2, 1), BLESSED), Boot::Trial { left: 2 }, true),
+        // Of a new version that can't read the firmware's variables, say.
+        (no_word(counted(2, 1)), Boot::NotBooted, true),
+        (no_word(BLESSED), Boot::NotBooted, false),
+        (no_word(Entry::Off), Boot::NotBooted, false),
+    ] {
+        let (upgrade, _) = Upgrade::begin(found);
+        assert_eq!((upgrade.boot(), upgrade.is_unproven()), (boot, is_unproven));
+    }
+}
+
+#[test]
 fn a_steady_boot_writes_nothing_to_the_esp() {
     for other in [BLESSED, Entry::Off] {
         let mut found = found(BLESSED, other);
