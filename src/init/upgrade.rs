@@ -326,6 +326,11 @@ impl Upgrade {
         matches!(self.listed.of(self.running.side.other()), Entry::Blessed { .. })
     }
 
+    /// Will the other one be tried by the next boot?
+    pub fn is_armed(&self) -> bool {
+        matches!(self.listed.of(self.running.side.other()), Entry::Counted { .. })
+    }
+
     fn follow(&mut self, step: Option<Step>) -> Vec<Effect> {
         match step {
             None => vec![],
@@ -388,7 +393,7 @@ impl Upgrade {
     /// What it didn't say, the ESP does.
     fn ended(&mut self) -> Vec<Effect> {
         let other = self.running.side.other();
-        let is_armed = matches!(self.listed.of(other), Entry::Counted { .. });
+        let is_armed = self.is_armed();
         match &self.task {
             Some(Line::Armed { .. } | Line::Failed(_)) => {}
             _ => {

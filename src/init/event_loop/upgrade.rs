@@ -124,18 +124,23 @@ impl EventLoop {
 
     /// What was allowed is done. With it comes where a bundle goes.
     pub(super) fn upgrade(&mut self, wish: Wish) -> Result<Option<OwnedFd>, Refusal> {
-        if wish == Wish::Rollback {
-            self.tell_upgrade(Event::Asked(wish));
-            return Ok(None);
-        }
-        match self.install() {
-            Ok(stream) => Ok(Some(stream)),
-            Err(failure) => {
-                error!("upgrade: {failure}");
-                let message = failure.to_string();
-                Err(Refusal::Upgrade(Refused { code: Code::Disk, message }))
-            }
-        }
+        let done = match wish {
+            Wish::Rollback => self.roll_back().map(|()| None),
+            Wish::Install => self.install().map(Some),
+        };
+        done.map_err(|failure| {
+            error!("upgrade: {failure}");
+            let message = failure.to_string();
+            Refusal::Upgrade(Refused { code: Code::Disk, message })
+        })
+    }
+
+    /// Has the other slot's system tried.
+    fn roll_back(&mut self) -> Result<(), Failure> {
+        self.tell_upgrade(Event::Asked(Wish::Rollback));
+        let is_armed = self.upgrading.as_ref().is_some_and(|it| it.systems.upgrade.is_armed());
+        let failed = || Failure::new("have the other system tried", "the ESP can't be written");
+        is_armed.then_some(()).ok_or_else(failed)
     }
 
     /// Starts the child that installs; returns the other end of its stream.

@@ -289,6 +289,20 @@ fn a_trial_has_its_time_after_the_data_was_kept_aside() {
 }
 
 #[test]
+fn a_rollback_that_was_not_written_is_none() {
+    let edit = Edit::TryAgain(Side::A);
+    let armed = Listed { a: counted(3, 0), b: BLESSED };
+    for (written, is_armed) in [(Ok(armed), true), (Err("full".to_owned()), false)] {
+        let (mut upgrade, _) = Upgrade::begin(found(BLESSED, BLESSED));
+        assert!(!upgrade.is_armed());
+        let effects = upgrade.on(Event::Asked(Wish::Rollback), at(100));
+        assert_eq!(effects, [Effect::Keep, Effect::Write(edit)]);
+        upgrade.on(Event::Written(edit, written), at(100));
+        assert_eq!((upgrade.is_armed(), upgrade.kept().tried.is_some()), (is_armed, is_armed));
+    }
+}
+
+#[test]
 fn what_may_be_wished_depends_on_both_systems() {
     let code = |found: Found, wish| Upgrade::begin(found).0.may(&wish).err().map(|it| it.code);
     let mut broken = found(BLESSED, BLESSED);
