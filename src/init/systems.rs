@@ -181,8 +181,8 @@ impl Systems {
                 vec![]
             }
             Effect::Settled => {
-                if let Err(failure) = aside::bless(Path::new(data::AT), &self.of_data()) {
-                    // The next boot does it.
+                if let Err(failure) = self.adopt_data() {
+                    // It is done before another one comes, or by the next boot.
                     error!("upgrade: {failure}");
                 }
                 vec![]
@@ -213,6 +213,11 @@ impl Systems {
         let System { version, root_hash, .. } = self.upgrade.running();
         let data_format = self.data_format;
         aside::System { root: *root_hash, version: version.clone(), data_format }
+    }
+
+    /// The data is this system's own, since that was blessed. Does nothing if that is written already.
+    pub fn adopt_data(&self) -> Result<(), Failure> {
+        aside::bless(Path::new(data::AT), &self.of_data())
     }
 
     /// Sees to it that the data is what this system may use, before anybody uses it.

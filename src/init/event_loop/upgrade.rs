@@ -147,6 +147,9 @@ impl EventLoop {
     fn install(&mut self) -> Result<OwnedFd, Failure> {
         let what = "take a bundle";
         let upgrading = self.upgrading.as_mut().ok_or("there is no second slot").or_cannot(what)?;
+        // A full disk may have kept that from being written. The next system would take what was kept
+        // aside for this one's failed trial, and set the data back.
+        upgrading.systems.adopt_data()?;
         let [esp, slot] = upgrading.systems.devices()?;
         let space = aside::space(Path::new(data::AT), &self.volumes)?;
         let order = upgrading.systems.order(space);
