@@ -199,7 +199,8 @@ pub enum Refusal {
     NoSettings,
     /// They hold Lua, which the operator doesn't allow: see [`SettingsState::may_hold_lua`].
     Lua,
-    /// Something else is being backed up, restored or erased.
+    /// Something else is being backed up, restored or erased; or what runs is on trial, and what would
+    /// be restored or erased now be set back should that fail.
     Busy,
     /// This backup isn't what was prepared last.
     NotPrepared,

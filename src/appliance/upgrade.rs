@@ -80,6 +80,8 @@ pub struct Order {
     pub floor: Option<String>,
     /// What was tried and found bad.
     pub bad: Vec<RootHash>,
+    /// The number of the format that the data has: who doesn't know it can't use it.
+    pub data_format: u32,
     /// Bytes that the data has room for, beside its reserve, and bytes that keeping it aside takes.
     pub space: Space,
 }
@@ -171,7 +173,7 @@ pub enum Code {
     Architecture,
     /// It runs already.
     Running,
-    /// It is older than the floor, or may not follow what runs.
+    /// It is older than the floor, may not follow what runs, or doesn't know what that has written.
     Downgrade,
     /// It was tried before, and found bad.
     KnownBad,
@@ -283,9 +285,9 @@ impl Check {
     }
 }
 
-/// Why a trial failed. One root's verdict is final.
+/// Why a trial failed. One root's verdict is final. It is kept on the data, where a version to come may
+/// have added to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Verdict {
     /// What was tried.
     pub version: Option<String>,

@@ -97,6 +97,16 @@ enum Kin {
     Clearing,
 }
 
+/// May this be done while a new version is on trial? Should that fail, the data is set back: what was
+/// restored would be lost, and what was erased be there again.
+pub fn may_on_trial(wish: &Wish) -> Result<(), Refusal> {
+    match wish {
+        Wish::Restore { .. } | Wish::Erase => Err(Refusal::Busy),
+        Wish::State | Wish::Create { .. } | Wish::Accept { .. } | Wish::Prepare { .. } => Ok(()),
+        Wish::Describe { .. } | Wish::Delete { .. } => Ok(()),
+    }
+}
+
 /// Those of one boot.
 #[derive(Debug)]
 pub struct Backups {

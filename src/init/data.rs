@@ -28,6 +28,7 @@ use std::time::Duration;
 use appliance::boot::Data as Programs;
 use appliance::gpt::completion::{self, DATA, MARK, SLOT_B};
 use appliance::gpt::{Extent, Guid, Partition, SECTOR, Table};
+use appliance::verity::BLOCK;
 use nix::mount::{MsFlags, mount};
 use nix::unistd::{Whence, lseek};
 
@@ -35,7 +36,7 @@ use self::content::{Action, Content, FileSystem, LABEL, LOOKED_AT};
 use self::disk::{Disk, Ends};
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice};
-use crate::{random, sys, tool, watchdog};
+use crate::{random, sys, systems, tool, watchdog};
 
 /// Where the data file system is mounted. Nobody but root gets in here; services meet their
 /// volumes at the volumes' own paths.
@@ -160,6 +161,7 @@ fn prepare(
         Action::Refuse => return Err(refusal(disk, &device, partition, &found, is_first)),
         Action::Make => {
             slot_b_must_be_blank(data)?;
+            behead_slot_b(data)?;
             if !is_marked {
                 let mark = Extent { offset: MARK * SECTOR, bytes: mark };
                 disk.write(&mark).or_cannot(format_args!("mark disk {}", disk.name))?;
@@ -186,6 +188,19 @@ fn slot_b_must_be_blank(data: &Data) -> Result<(), Failure> {
         Content::Blank => Ok(()),
         other => Err(refusal(&data.disk, &device, partition, &other, true)),
     }
+}
+
+/// An older life of the disk may have left the very root there that runs: no bundle could be written
+/// over it, since it would be taken for that. Without its top block it is none.
+fn behead_slot_b(data: &Data) -> Result<(), Failure> {
+    let Some(partition) = data.table.named(SLOT_B) else { return Ok(()) };
+    let root = systems::root()?;
+    if root.slot_bytes() > partition.bytes() {
+        return Ok(());
+    }
+    let offset = partition.offset() + root.tree_offset();
+    let top = Extent { offset, bytes: vec![0; BLOCK] };
+    data.disk.write(&top).or_cannot(format_args!("blank slot-b of {}", data.disk.name))
 }
 
 fn refusal(

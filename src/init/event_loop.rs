@@ -285,7 +285,8 @@ impl EventLoop {
             self.network.next_end(),
             self.bootstrap.as_ref().and_then(Bootstrap::deadline),
             self.backups.deadline(),
-            self.upgrading.as_ref().and_then(Upgrading::deadline),
+            // Whoever is about to end has nothing to prove any more.
+            self.upgrading.as_ref().filter(|_| self.end.is_none()).and_then(Upgrading::deadline),
             self.probing.deadline(),
             self.door.as_ref().and_then(|door| door.deadline(now)),
             self.end.map(|leaving| leaving.by),

@@ -34,9 +34,8 @@ const DERIVED: &str = "settings.json";
 /// More than that lies directly in no volume of an operator's.
 const MOST: usize = 256;
 
-/// What changes its place.
+/// What changes its place. A version to come may add to it, and this one must still finish it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Exchange {
     places: Vec<Exchanged>,
     /// Where what takes a place is, relative to the data.
@@ -47,7 +46,6 @@ pub struct Exchange {
 
 /// A place on the data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Exchanged {
     /// Relative to the data.
     path: PathBuf,
@@ -324,6 +322,17 @@ mod tests {
         let refused = world.exchange().begin(world.path()).unwrap_err();
         assert!(refused.to_string().starts_with("cannot begin to exchange the data: "));
         assert_eq!(world.seen(), old());
+    }
+
+    #[test]
+    fn a_marker_of_a_version_to_come_is_understood() {
+        let world = World::new();
+        world.exchange().begin(world.path()).unwrap();
+        let marker = world.path().join(MARKER);
+        let text = fs::read_to_string(&marker).unwrap().replace('{', r#"{"more":[1],"#);
+        fs::write(&marker, text).unwrap();
+        assert_eq!(finish(world.path()), Ok(true));
+        assert_eq!(world.seen(), new());
     }
 
     #[test]

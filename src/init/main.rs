@@ -98,7 +98,7 @@ fn main() {
 #[cfg(test)]
 mod tests {
     /// What decides is apart from what does: these look at nothing but their arguments.
-    const PURE: [(&str, &str); 18] = [
+    const PURE: [(&str, &str); 20] = [
         ("aside/plan.rs", include_str!("aside/plan.rs")),
         ("backup.rs", include_str!("backup.rs")),
         ("configuration.rs", include_str!("configuration.rs")),
@@ -110,6 +110,8 @@ mod tests {
         ("supervisor.rs", include_str!("supervisor.rs")),
         ("upgrade.rs", include_str!("upgrade.rs")),
         ("upgrade/kept.rs", include_str!("upgrade/kept.rs")),
+        ("upgrade/origin.rs", include_str!("upgrade/origin.rs")),
+        ("upgrade/steady.rs", include_str!("upgrade/steady.rs")),
         ("upgrade/trial.rs", include_str!("upgrade/trial.rs")),
         ("dhcp/client.rs", include_str!("dhcp/client.rs")),
         ("dhcp/message.rs", include_str!("dhcp/message.rs")),

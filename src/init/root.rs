@@ -67,24 +67,28 @@ fn open_data(appliance: &Appliance) -> Result<Option<Systems>, Failure> {
         keep::identify(false)?;
         return Ok(None);
     };
-    let look = systems::look(appliance);
+    let look = systems::look(appliance)?;
     let data = data::open(programs)?;
     random::try_seed();
     keep::restore_clock(appliance.clock)?;
     keep::identify(true)?;
     last_failure::take();
     // Before a byte is changed that the system before this one may want to find as it was.
-    let systems = look.map(|look| look.begin(appliance)).transpose()?;
+    let mut systems = look.map(|look| look.begin(appliance)).transpose()?;
     if exchange::finish(Path::new(data::AT))? {
         notice!("root: what the power cut short is finished: the data has been exchanged");
     }
-    if let Some(systems) = &systems {
+    if let Some(systems) = &mut systems {
         systems.settle_data(&appliance.volumes)?;
     }
     volumes::mount_all(&appliance.volumes)?;
     notice!("root: {} volumes on the data", appliance.volumes.len());
     watchdog::feed();
-    seed::import(&data, &appliance.seed);
+    match systems.as_ref().is_some_and(|systems| systems.upgrade.is_unproven()) {
+        // What is taken over is removed from the seed: it would be lost with a trial that fails.
+        true => notice!("seed: left alone while a new version is on trial"),
+        false => seed::import(&data, &appliance.seed),
+    }
     Ok(systems)
 }
 

@@ -74,13 +74,12 @@ fn count(disk: &Disk, running: impl Fn(&Listed) -> Option<Side>) -> Result<bool,
     let esp = systems::esp_of(disk)?;
     let listed = esp.listed()?;
     let Some(side) = running(&listed) else { return Ok(false) };
-    let is_good = |side| matches!(listed.of(side), Entry::Blessed { .. });
-    if !is_good(side) {
+    if !is_good(&listed, side) {
         return Ok(false);
     }
     let path = Path::new("/dev").join(&disk.name);
     let record = read(&path)?;
-    if record.is_enough() && is_good(side.other()) {
+    if record.is_enough() && is_good(&listed, side.other()) {
         // If the power goes in between, the other one has its try, and isn't good any more if it
         // fails: there is nothing to forget.
         esp.write(Edit::TryOnce(side.other()))?;
@@ -96,11 +95,17 @@ fn count(disk: &Disk, running: impl Fn(&Listed) -> Option<Side>) -> Result<bool,
     Ok(false)
 }
 
-/// In the root: the same boot goes on.
-pub fn take_over(disk: &Disk, is_steady: bool) {
-    if is_steady && Path::new(FIRMWARE).exists() {
+/// In the root: the same boot goes on, if it counts. What was counted must be taken back once it is
+/// good, whoever started it: else the other system would get a try though this one serves.
+pub fn take_over(disk: &Disk, listed: &Listed, side: Side) {
+    if is_good(listed, side) && Path::new(FIRMWARE).exists() {
         set(Some(Path::new("/dev").join(&disk.name)));
     }
+}
+
+/// Does a boot of what is there count?
+fn is_good(listed: &Listed, side: Side) -> bool {
+    matches!(listed.of(side), Entry::Blessed { .. })
 }
 
 /// PID 1 fails: in a child, since a disk may never answer.

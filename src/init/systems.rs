@@ -64,25 +64,36 @@ pub fn leave_word(root: &Geometry) -> Result<(), Failure> {
     fs::write(ROOT, serde_json::to_vec(root).or_cannot(what)?).or_cannot(what)
 }
 
+/// The root that the initrd has opened.
+pub fn root() -> Result<Geometry, Failure> {
+    let what = format_args!("read {ROOT}");
+    serde_json::from_slice(&fs::read(ROOT).or_cannot(what)?).or_cannot(what)
+}
+
 /// Looks at what boots, if this appliance keeps data: one that doesn't has no second slot either.
-/// What isn't as it was made is told, and left alone.
-pub fn look(appliance: &Appliance) -> Option<Look> {
-    appliance.data.as_ref()?;
-    match look_at(appliance) {
+/// What isn't as it was made is told, and left alone. Fails if this boot must not go on.
+pub fn look(appliance: &Appliance) -> Result<Option<Look>, Failure> {
+    if appliance.data.is_none() {
+        return Ok(None);
+    }
+    let passed = loader::passed();
+    let is_counted = passed.is_counted();
+    match look_at(appliance, passed) {
         Ok(look) => {
             last_failure::is_of(&look.running.version, look.running.root_hash);
-            Some(look)
+            Ok(Some(look))
         }
+        // It would change the data, of which nothing was kept aside. The loader takes a try off.
+        Err(failure) if is_counted => Err(failure),
         Err(failure) => {
             error!("upgrade: {failure}");
-            None
+            Ok(None)
         }
     }
 }
 
-fn look_at(appliance: &Appliance) -> Result<Look, Failure> {
-    let text = fs::read(ROOT).or_cannot(format_args!("read {ROOT}"))?;
-    let root: Geometry = serde_json::from_slice(&text).or_cannot(format_args!("read {ROOT}"))?;
+fn look_at(appliance: &Appliance, passed: Passed) -> Result<Look, Failure> {
+    let root = root()?;
     let (disk, start) = Disk::and_slot_of_root()?;
     let running = System {
         side: side_at(&disk, start)?,
@@ -90,10 +101,10 @@ fn look_at(appliance: &Appliance) -> Result<Look, Failure> {
         root_hash: root.root_hash,
     };
     let esp = esp_of(&disk)?;
-    let (passed, listed) = (loader::passed(), esp.listed()?);
+    let listed = esp.listed()?;
     let look = Look { esp, passed, listed, running, root };
     look.tell();
-    second_net::take_over(&disk, look.boot() == Boot::Steady);
+    second_net::take_over(&disk, &look.listed, look.running.side);
     Ok(look)
 }
 
@@ -170,8 +181,8 @@ impl Systems {
                 vec![]
             }
             Effect::Settled => {
-                if let Err(failure) = aside::bless(Path::new(data::AT), &self.of_data()) {
-                    // The next boot does it.
+                if let Err(failure) = self.adopt_data() {
+                    // It is done before another one comes, or by the next boot.
                     error!("upgrade: {failure}");
                 }
                 vec![]
@@ -204,14 +215,22 @@ impl Systems {
         aside::System { root: *root_hash, version: version.clone(), data_format }
     }
 
+    /// The data is this system's own, since that was blessed. Does nothing if that is written already.
+    pub fn adopt_data(&self) -> Result<(), Failure> {
+        aside::bless(Path::new(data::AT), &self.of_data())
+    }
+
     /// Sees to it that the data is what this system may use, before anybody uses it.
-    pub fn settle_data(&self, volumes: &[Volume]) -> Result<(), Failure> {
+    pub fn settle_data(&mut self, volumes: &[Volume]) -> Result<(), Failure> {
+        let begun = clock::now();
         let boot = aside::Boot {
             system: self.of_data(),
-            is_trial: matches!(self.upgrade.boot(), Boot::Trial { .. }),
+            is_trial: self.upgrade.is_unproven(),
             is_other_blessed: self.upgrade.has_other(),
         };
-        aside::settle(Path::new(data::AT), &boot, volumes)
+        aside::settle(Path::new(data::AT), &boot, volumes)?;
+        self.upgrade.kept_aside(clock::now().saturating_sub(begun));
+        Ok(())
     }
 
     /// What the ESP lists now.
@@ -240,6 +259,7 @@ impl Systems {
             running: self.root.clone(),
             floor: kept.floor.clone(),
             bad: kept.verdicts.iter().map(|verdict| verdict.root_hash).collect(),
+            data_format: self.data_format,
             space,
         }
     }

@@ -13,63 +13,21 @@
 //! is known besides the ESP's one sector ([`kept`]) is for people, and for refusing what was bad.
 
 pub mod kept;
+mod origin;
+pub mod steady;
 pub mod trial;
 
-use appliance::esp::{Entry, Name};
+use std::time::Duration;
+
+use appliance::esp::Entry;
 use appliance::upgrade::{
     Check, Code, Counting, Line, Refused, Side, Slot, SlotTrust, State, Wish,
 };
 
 use self::kept::{Kept, System, Word};
+pub use self::origin::{Boot, Listed, Passed, boot};
 use self::trial::{Step, Trial};
 use crate::clock::Moment;
-
-/// What the loader left word of: names of files in the ESP's folder of systems.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Passed {
-    /// What the firmware says was started. `None`: it wasn't the loader that did.
-    pub started: Option<String>,
-    /// What the loader called it when it counted a try.
-    pub counted: Option<String>,
-}
-
-/// How this boot came about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Boot {
-    /// Not through the loader's list.
-    NotBooted,
-    /// It is a system that was blessed.
-    Steady,
-    /// It has to prove itself, and so many tries are left if it doesn't.
-    Trial {
-        /// Beside this one.
-        left: u8,
-    },
-    /// It isn't blessed, and its tries don't go down: it would be tried for ever.
-    Uncounted {
-        /// It had a counter, which the loader left as it was.
-        is_broken: bool,
-    },
-}
-
-/// What the ESP lists, for both places.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// In the first run.
-    pub a: Entry,
-    /// In the second.
-    pub b: Entry,
-}
-
-impl Listed {
-    /// For one place.
-    pub fn of(&self, side: Side) -> &Entry {
-        match side {
-            Side::A => &self.a,
-            Side::B => &self.b,
-        }
-    }
-}
 
 /// What shall be written to the ESP: one sector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,31 +117,6 @@ pub struct Found {
     pub floor: Option<String>,
 }
 
-/// How this boot came about, `entry` being what the ESP lists for what runs.
-pub fn boot(passed: &Passed, entry: &Entry) -> Boot {
-    let Some(started) = &passed.started else { return Boot::NotBooted };
-    let is = |name: &str| started.eq_ignore_ascii_case(name);
-    let counted = passed.counted.as_deref();
-    match entry {
-        Entry::Blessed { number } if is(&name(*number, None)) => Boot::Steady,
-        Entry::Counted { number, left, done } => {
-            let name = name(*number, Some((*left, *done)));
-            let is_counted = counted.is_some_and(|counted| counted.eq_ignore_ascii_case(&name));
-            match is(&name) && is_counted && *done > 0 {
-                true => Boot::Trial { left: *left },
-                false => Boot::Uncounted { is_broken: true },
-            }
-        }
-        // What a sector that was torn may leave: newer than all, and without a counter.
-        Entry::Foreign(name) if is(name) => Boot::Uncounted { is_broken: false },
-        _ => Boot::NotBooted,
-    }
-}
-
-fn name(number: u16, tries: Option<(u8, u8)>) -> String {
-    Name { number, tries }.to_string()
-}
-
 impl Upgrade {
     /// What follows from what is found.
     pub fn begin(found: Found) -> (Upgrade, Vec<Effect>) {
@@ -251,6 +184,12 @@ impl Upgrade {
         &self.kept
     }
 
+    /// Is what runs listed as one that has to prove itself, whether or not anybody saw this try being
+    /// counted? Should it fail, the data is set back.
+    pub fn is_unproven(&self) -> bool {
+        matches!(self.listed.of(self.running.side), Entry::Counted { .. })
+    }
+
     /// Had the last good boot a network device?
     pub fn had_network(&self) -> bool {
         self.kept.had_network
@@ -263,6 +202,13 @@ impl Upgrade {
             self.kept.had_network = has;
         }
         is_news.then_some(Effect::Keep).into_iter().collect()
+    }
+
+    /// Keeping the data aside took so long, before any service could start.
+    pub fn kept_aside(&mut self, took: Duration) {
+        if let Some(trial) = &mut self.trial {
+            trial.waited(took);
+        }
     }
 
     /// When [`Upgrade::on_time`] is due.
@@ -380,6 +326,11 @@ impl Upgrade {
         matches!(self.listed.of(self.running.side.other()), Entry::Blessed { .. })
     }
 
+    /// Will the other one be tried by the next boot?
+    pub fn is_armed(&self) -> bool {
+        matches!(self.listed.of(self.running.side.other()), Entry::Counted { .. })
+    }
+
     fn follow(&mut self, step: Option<Step>) -> Vec<Effect> {
         match step {
             None => vec![],
@@ -442,7 +393,7 @@ impl Upgrade {
     /// What it didn't say, the ESP does.
     fn ended(&mut self) -> Vec<Effect> {
         let other = self.running.side.other();
-        let is_armed = matches!(self.listed.of(other), Entry::Counted { .. });
+        let is_armed = self.is_armed();
         match &self.task {
             Some(Line::Armed { .. } | Line::Failed(_)) => {}
             _ => {

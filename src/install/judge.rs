@@ -76,6 +76,11 @@ pub fn judge(order: &Order, manifest: &Manifest, room: Room) -> Result<(), Refus
         return cannot(Code::KnownBad, &why);
     }
     follows(order, manifest).or_else(|why| cannot(Code::Downgrade, &why))?;
+    if manifest.data < order.data_format {
+        let (its, ours) = (manifest.data, order.data_format);
+        let why = format_args!("it knows data of format {its} at most, and this data has {ours}");
+        return cannot(Code::Downgrade, &why);
+    }
     let sizes = [
         ("UKI", manifest.uki.size, "the ESP's run", room.run),
         ("root with its hash tree", root.slot_bytes(), "the slot", room.slot),

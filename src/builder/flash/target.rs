@@ -47,7 +47,7 @@ impl Target {
         let kind = metadata.file_type();
         if kind.is_block_device() {
             let device = host.device(major(metadata.rdev()), minor(metadata.rdev()))?;
-            return Target::device(path, &device);
+            return Target::device(path, metadata.rdev(), &device);
         }
         if !kind.is_file() {
             bail!("it is neither a disk nor a file");
@@ -57,11 +57,12 @@ impl Target {
         }
         let held = Held::open(path)?.context("it has gone")?;
         let file = held.file().try_clone()?;
-        let description = format!("a file of {}", Size(metadata.len()));
-        Ok(Target { description, bytes: metadata.len(), is_device: false, file, held: Some(held) })
+        let bytes = file.metadata()?.len();
+        let description = format!("a file of {}", Size(bytes));
+        Ok(Target { description, bytes, is_device: false, file, held: Some(held) })
     }
 
-    fn device(path: &Path, device: &Device) -> Result<Target> {
+    fn device(path: &Path, number: u64, device: &Device) -> Result<Target> {
         refuse::device(device)?;
         let mut options = File::options();
         // Of a block device: nobody else may have mounted, swapped to or built upon any part of it.
@@ -73,6 +74,11 @@ impl Target {
             ),
             opened => opened?,
         };
+        // A disk that was pulled leaves its name to the next one.
+        let found = file.metadata()?;
+        if !found.file_type().is_block_device() || found.rdev() != number {
+            bail!("it has become another device just now");
+        }
         let mut words = vec![Size(device.bytes).to_string()];
         words.extend((!device.model.is_empty()).then(|| device.model.clone()));
         words.extend((device.partitions > 0).then(|| format!("{} partitions", device.partitions)));

@@ -333,6 +333,23 @@ fn what_a_blessed_system_has_made_is_never_set_back() {
     }
 }
 
+/// Which is why it is said again before another bundle is taken.
+#[test]
+fn what_a_blessed_system_has_made_is_set_back_by_a_third_that_was_not_told() {
+    for is_told in [true, false] {
+        let world = World::new();
+        let before = world.seen();
+        world.settle(&trial(2));
+        world.migrate();
+        let after = world.seen();
+        if is_told {
+            adopt(world.path(), &system(2)).unwrap();
+        }
+        world.settle(&trial(3));
+        assert_eq!(world.seen(), if is_told { after } else { before });
+    }
+}
+
 #[test]
 fn only_what_never_changes_shares_its_content() {
     let world = World::new();

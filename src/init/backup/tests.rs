@@ -147,3 +147,13 @@ fn what_is_left_is_cleared_at_the_start_and_nobody_is_told() {
     assert_eq!(on(&mut backups, Event::Ended), [StopChild]);
     assert_eq!((backups.state(), backups.may(&create())), (State::default(), Ok(())));
 }
+
+#[test]
+fn what_a_failed_trial_would_undo_is_not_done_during_one() {
+    let restore = Wish::Restore { id: id("a") };
+    assert_eq!(may_on_trial(&restore), Err(Refusal::Busy));
+    assert_eq!(may_on_trial(&Wish::Erase), Err(Refusal::Busy));
+    for wish in [Wish::State, create(), Wish::Delete { ids: vec![] }] {
+        assert_eq!(may_on_trial(&wish), Ok(()), "{wish:?}");
+    }
+}

@@ -9,6 +9,7 @@ use appliance::control::Refusal;
 use appliance::service::{Access, Kind, Limits, Memory, Millis, Service};
 
 use super::EventLoop;
+use super::upgrade::Upgrading;
 use crate::backup::{Backups, Effect, Event};
 use crate::clock::{self, Moment};
 use crate::exchange::{self, Exchange};
@@ -18,7 +19,7 @@ use crate::log::{error, notice};
 use crate::supervisor::Id;
 use crate::volumes::{self, make_folder_of};
 use crate::worker::{Input, Worker};
-use crate::{aside, child, data};
+use crate::{aside, backup, child, data};
 
 /// As long as the largest of disks takes.
 const WITHIN: Millis = Millis(6 * 3600 * 1000);
@@ -97,6 +98,9 @@ impl EventLoop {
 
     /// May this be done now? One who has said what came of it may not have ended yet.
     pub(super) fn may_back_up(&self, wish: &Wish) -> Result<(), Refusal> {
+        if self.upgrading.as_ref().is_some_and(Upgrading::is_unproven) {
+            backup::may_on_trial(wish)?;
+        }
         let child = self.backups.child.and_then(|id| self.workers.get(id.0));
         match child.and_then(Worker::pid) {
             Some(_) if *wish != Wish::State => Err(Refusal::Busy),

@@ -20,6 +20,7 @@ use crate::log::{error, notice, warning};
 use crate::supervisor::Id;
 use crate::sys::Ending;
 use crate::systems::{self, Systems};
+use crate::upgrade::steady::Steady;
 use crate::upgrade::trial::CRASH_LOOP;
 use crate::upgrade::{Boot, Effect, Event};
 use crate::worker::{Input, Worker};
@@ -29,8 +30,6 @@ use crate::{aside, child, data, read_through, second_net};
 const WITHIN: Millis = Millis(6 * 3600 * 1000);
 /// One chunk and a few buffers, and what the kernel keeps of what is being written.
 const MEMORY: u64 = 48 << 20;
-/// A steady boot is healthy when its services have been up for so long.
-const STEADY_FOR: Duration = Duration::from_secs(30);
 /// The check that services are up.
 const SERVICES: &str = "services";
 /// What is looked at from outside must have been looked at within so long.
@@ -46,22 +45,19 @@ pub struct Upgrading {
     reader: Option<Id>,
     /// What was found from outside, and when.
     probed: Option<(Moment, Vec<Check>)>,
-    /// Since when this boot's services are up.
-    up_since: Option<Moment>,
-    /// This boot was told to be good.
-    is_proved: bool,
+    steady: Steady,
 }
 
 impl Upgrading {
     /// Nothing is done yet.
     pub fn begin(systems: Systems) -> Upgrading {
         let (installer, reader, probed) = (None, None, None);
-        Upgrading { systems, installer, reader, probed, up_since: None, is_proved: false }
+        Upgrading { systems, installer, reader, probed, steady: Steady::default() }
     }
 
     /// When it shall be looked at again.
     pub fn deadline(&self) -> Option<Moment> {
-        let steady = self.up_since.filter(|_| !self.is_proved).map(|since| since + STEADY_FOR);
+        let steady = self.steady.deadline(self.is_on_trial());
         steady.into_iter().chain(self.systems.upgrade.deadline()).min()
     }
 
@@ -77,6 +73,11 @@ impl Upgrading {
     /// Is this boot one that has to prove itself?
     pub fn is_on_trial(&self) -> bool {
         matches!(self.systems.upgrade.boot(), Boot::Trial { .. })
+    }
+
+    /// Would the data be set back, should the next boot be the other system's?
+    pub fn is_unproven(&self) -> bool {
+        self.systems.upgrade.is_unproven()
     }
 }
 
@@ -123,24 +124,32 @@ impl EventLoop {
 
     /// What was allowed is done. With it comes where a bundle goes.
     pub(super) fn upgrade(&mut self, wish: Wish) -> Result<Option<OwnedFd>, Refusal> {
-        if wish == Wish::Rollback {
-            self.tell_upgrade(Event::Asked(wish));
-            return Ok(None);
-        }
-        match self.install() {
-            Ok(stream) => Ok(Some(stream)),
-            Err(failure) => {
-                error!("upgrade: {failure}");
-                let message = failure.to_string();
-                Err(Refusal::Upgrade(Refused { code: Code::Disk, message }))
-            }
-        }
+        let done = match wish {
+            Wish::Rollback => self.roll_back().map(|()| None),
+            Wish::Install => self.install().map(Some),
+        };
+        done.map_err(|failure| {
+            error!("upgrade: {failure}");
+            let message = failure.to_string();
+            Refusal::Upgrade(Refused { code: Code::Disk, message })
+        })
+    }
+
+    /// Has the other slot's system tried.
+    fn roll_back(&mut self) -> Result<(), Failure> {
+        self.tell_upgrade(Event::Asked(Wish::Rollback));
+        let is_armed = self.upgrading.as_ref().is_some_and(|it| it.systems.upgrade.is_armed());
+        let failed = || Failure::new("have the other system tried", "the ESP can't be written");
+        is_armed.then_some(()).ok_or_else(failed)
     }
 
     /// Starts the child that installs; returns the other end of its stream.
     fn install(&mut self) -> Result<OwnedFd, Failure> {
         let what = "take a bundle";
         let upgrading = self.upgrading.as_mut().ok_or("there is no second slot").or_cannot(what)?;
+        // A full disk may have kept that from being written. The next system would take what was kept
+        // aside for this one's failed trial, and set the data back.
+        upgrading.systems.adopt_data()?;
         let [esp, slot] = upgrading.systems.devices()?;
         let space = aside::space(Path::new(data::AT), &self.volumes)?;
         let order = upgrading.systems.order(space);
@@ -154,8 +163,14 @@ impl EventLoop {
             upgrading.installer = Some(id);
         }
         self.with(id, |worker| worker.give(vec![theirs, esp, slot, order.into()]));
-        self.tell_upgrade(Event::Asked(Wish::Install));
         self.tell(id, lifecycle::Event::Start);
+        if self.workers.get(id.0).and_then(Worker::pid).is_none() {
+            // Else it would be started again, without what it works on, or keep that from others.
+            self.tell(id, lifecycle::Event::Stop);
+            self.with(id, |worker| worker.give(vec![]));
+            return Err(Failure::new(what, "what installs it can't be started"));
+        }
+        self.tell_upgrade(Event::Asked(Wish::Install));
         Ok(ours)
     }
 
@@ -214,10 +229,8 @@ impl EventLoop {
         self.tell_upgrade(Event::Checks(checks));
         let Some(upgrading) = &mut self.upgrading else { return };
         let effects = upgrading.systems.upgrade.on_time(now);
-        upgrading.up_since = is_up.then(|| upgrading.up_since.unwrap_or(now));
-        let is_steady = upgrading.up_since.is_some_and(|since| now >= since + STEADY_FOR);
-        let is_news = is_steady && !upgrading.is_proved && !upgrading.is_on_trial();
-        upgrading.is_proved |= is_news;
+        let is_on_trial = upgrading.is_on_trial();
+        let is_news = upgrading.steady.on_services(is_up, is_on_trial, now);
         self.do_upgrade(effects);
         if is_news {
             self.is_good();

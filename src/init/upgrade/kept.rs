@@ -166,7 +166,7 @@ impl Kept {
 }
 
 /// On `system`, if it was tried, by the word that it left.
-fn verdict(system: Option<System>, word: Option<&Word>, date: u64) -> Option<Verdict> {
+pub(super) fn verdict(system: Option<System>, word: Option<&Word>, date: u64) -> Option<Verdict> {
     let root_hash = word.and_then(|word| word.root_hash).or(system.as_ref().map(|it| it.root_hash));
     let of_it = system.filter(|system| Some(system.root_hash) == root_hash);
     let version = of_it.map(|system| system.version);

@@ -1,4 +1,5 @@
 use super::kept::Tried;
+use super::origin::name;
 use super::*;
 use appliance::hash::RootHash;
 use std::time::Duration;
@@ -86,6 +87,31 @@ fn a_boot_is_what_loader_and_list_say_together() {
         ("p14.efi", "", Entry::Off, Boot::NotBooted),
     ] {
         assert_eq!(boot(&passed(started, told), &entry), expected, "{started} {told} {entry:?}");
+    }
+}
+
+#[test]
+fn a_try_that_was_counted_is_known_without_the_list() {
+    for (started, told, is_counted) in
+        [("", "", false), ("p14.efi", "", false), ("p15+2-1.efi", "p15+2-1.efi", true)]
+    {
+        assert_eq!(passed(started, told).is_counted(), is_counted, "{started}");
+    }
+}
+
+#[test]
+fn what_was_never_blessed_is_unproven_whoever_started_it() {
+    let no_word = |entry| Found { passed: Passed::default(), ..found(entry, BLESSED) };
+    for (found, boot, is_unproven) in [
+        (found(BLESSED, BLESSED), Boot::Steady, false),
+        (found(counted(2, 1), BLESSED), Boot::Trial { left: 2 }, true),
+        // Of a new version that can't read the firmware's variables, say.
+        (no_word(counted(2, 1)), Boot::NotBooted, true),
+        (no_word(BLESSED), Boot::NotBooted, false),
+        (no_word(Entry::Off), Boot::NotBooted, false),
+    ] {
+        let (upgrade, _) = Upgrade::begin(found);
+        assert_eq!((upgrade.boot(), upgrade.is_unproven()), (boot, is_unproven));
     }
 }
 
@@ -237,6 +263,43 @@ fn a_trial_that_fails_is_condemned_and_says_why() {
     upgrade.on(Event::Read(Ok(())), at(61));
     let written = Event::Written(Edit::Bless(Side::B), Err("full".into()));
     assert_eq!(upgrade.on(written, at(62)), give_up("loader", "full"));
+}
+
+#[test]
+fn what_a_version_to_come_keeps_is_understood() {
+    let mut upgrade = Upgrade::begin(found(BLESSED, counted(0, 3))).0;
+    upgrade.kept.tries(&system(Side::B, 2));
+    upgrade.kept.verdicts.extend(kept::verdict(Some(system(Side::A, 3)), None, 7));
+    let kept = upgrade.kept();
+    let text = serde_json::to_string(kept).unwrap().replace('{', r#"{"more":[1],"#);
+    assert_eq!(serde_json::from_str::<Kept>(&text).unwrap(), *kept);
+}
+
+#[test]
+fn a_trial_has_its_time_after_the_data_was_kept_aside() {
+    let (mut upgrade, _) = Upgrade::begin(found(counted(2, 1), BLESSED));
+    upgrade.kept_aside(Duration::from_secs(1000));
+    assert_eq!(upgrade.state(at(1010)).trial_ends_in, Some(290));
+    assert_eq!(upgrade.on(Event::Checks(checks(&["services"])), at(1010)), []);
+    assert_eq!(upgrade.on(Event::Checks(checks(&[])), at(1020)), []);
+    assert_eq!(upgrade.on_time(at(1050)), [Effect::ReadRoot]);
+    assert_eq!(upgrade.deadline(), Some(at(1300)));
+    let effects = upgrade.on_time(at(1300));
+    assert!(effects.contains(&Effect::Write(Edit::Condemn(Side::B))), "{effects:?}");
+}
+
+#[test]
+fn a_rollback_that_was_not_written_is_none() {
+    let edit = Edit::TryAgain(Side::A);
+    let armed = Listed { a: counted(3, 0), b: BLESSED };
+    for (written, is_armed) in [(Ok(armed), true), (Err("full".to_owned()), false)] {
+        let (mut upgrade, _) = Upgrade::begin(found(BLESSED, BLESSED));
+        assert!(!upgrade.is_armed());
+        let effects = upgrade.on(Event::Asked(Wish::Rollback), at(100));
+        assert_eq!(effects, [Effect::Keep, Effect::Write(edit)]);
+        upgrade.on(Event::Written(edit, written), at(100));
+        assert_eq!((upgrade.is_armed(), upgrade.kept().tried.is_some()), (is_armed, is_armed));
+    }
 }
 
 #[test]

@@ -8,7 +8,8 @@ use crate::clock::Moment;
 
 /// How long all checks must pass, without a break.
 const HEALTHY_FOR: Duration = Duration::from_secs(30);
-/// Since the kernel started: who isn't healthy by then won't be.
+/// Since the kernel started, what keeping the data aside took not counted: who isn't healthy by then
+/// won't be.
 const ENDS_AT: Moment = Moment::from_secs(300);
 /// How long reading every block may take, once that has begun.
 const READ_WITHIN: Duration = Duration::from_secs(120);
@@ -22,6 +23,8 @@ pub struct Trial {
     /// Since when all of them pass.
     healthy_since: Option<Moment>,
     reading: Reading,
+    /// Whatever comes of the reading: not before that.
+    ends_at: Moment,
     /// It was decided.
     is_over: bool,
 }
@@ -56,7 +59,12 @@ impl Trial {
     /// One that begins.
     pub fn new() -> Trial {
         let (checks, reading) = (vec![], Reading::Outstanding);
-        Trial { checks, healthy_since: None, reading, is_over: false }
+        Trial { checks, healthy_since: None, reading, ends_at: ENDS_AT, is_over: false }
+    }
+
+    /// Its services could not start for so long, which isn't their fault.
+    pub fn waited(&mut self, wait: Duration) {
+        self.ends_at += wait;
     }
 
     /// When [`Trial::on_time`] is due.
@@ -129,8 +137,8 @@ impl Trial {
     /// While its blocks are being read it has time for that; who was unhealthy meanwhile gets to
     /// prove itself once more.
     fn ends(&self) -> Moment {
-        ENDS_AT.max(match self.reading {
-            Reading::Outstanding => ENDS_AT,
+        self.ends_at.max(match self.reading {
+            Reading::Outstanding => self.ends_at,
             Reading::Begun(until) => until,
             Reading::Done(at) => at + HEALTHY_FOR + HEALTHY_FOR,
         })
@@ -154,7 +162,7 @@ impl Trial {
             None => check.name.clone(),
         });
         let said = said.collect::<Vec<_>>().join("; ");
-        let seconds = ENDS_AT.as_secs();
+        let seconds = self.ends_at.as_secs();
         match (name, self.reading) {
             (Some(name), _) => (name, format!("not healthy within {seconds} s: {said}")),
             (None, Reading::Begun(_)) => {

@@ -22,7 +22,7 @@ fn refusal(change: Change) -> Refused {
 
 #[test]
 fn what_can_be_refused_is_refused_before_a_byte_is_written() {
-    let cases: [(Code, Change, &str); 22] = [
+    let cases: [(Code, Change, &str); 23] = [
         (Code::NotABundle, |s| s.bundle[0] ^= 1, "begin"),
         (Code::Manifest, |s| s.bundle[8..12].fill(0xff), "1048576"),
         (Code::Truncated, |s| s.bundle.truncate(0), "it ended"),
@@ -40,6 +40,7 @@ fn what_can_be_refused_is_refused_before_a_byte_is_written() {
         (Code::Downgrade, |s| s.order.floor = Some("2.0.1".into()), "before 2.0.1"),
         (Code::Downgrade, |s| s.order.trust.floor = Some(version("3")), "before 3"),
         (Code::Downgrade, |s| s.order.version = "0.9".into(), "follow 1.0.0 or later"),
+        (Code::Downgrade, |s| s.order.data_format = 2, "format 1 at most"),
         (Code::Size, |s| *s = Sample::of(vec![1; 1_638_401], vec![2; 4096]), "1638400"),
         (Code::Size, |s| *s = Sample::of(vec![1; 99], vec![2; SLOT]), "5242880"),
         (Code::Space, |s| s.order.space.free = 999, "999 are free"),

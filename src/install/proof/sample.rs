@@ -102,6 +102,7 @@ fn order() -> Order {
         running: Geometry { root_hash: RootHash([1; 32]), salt: Salt([1; 32]), data_blocks: 100 },
         floor: None,
         bad: vec![RootHash([2; 32])],
+        data_format: 1,
         space: Space { free: 1000, needed: 1000 },
     }
 }

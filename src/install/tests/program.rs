@@ -33,6 +33,7 @@ fn order(key: &SecretKey) -> Order {
         running: Geometry { root_hash: RootHash([1; 32]), salt: Salt([1; 32]), data_blocks: 1 },
         floor: None,
         bad: vec![],
+        data_format: 1,
         space: Space::default(),
     }
 }
