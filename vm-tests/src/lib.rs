@@ -23,8 +23,10 @@
 //! when that cannot come any more. Stories are in `tests/stories/`; what fails leaves a folder below
 //! `target/vm-evidence` with the console, the disk and a script that starts the same machine.
 
+pub mod altered;
 pub mod client;
 pub mod console;
+pub mod cpio;
 pub mod cuts;
 pub mod data;
 pub mod disk;
@@ -46,7 +48,9 @@ pub mod scratch;
 pub mod server;
 pub mod session;
 pub mod table;
+pub mod tiny;
 pub mod uki;
+pub mod upgrading;
 pub mod vm;
 pub mod watch;
 pub mod writes;

@@ -12,6 +12,7 @@ mod gate;
 mod harness;
 mod isolation;
 mod loader;
+mod mutants;
 mod network;
 mod never_frozen;
 mod people;
