@@ -54,10 +54,16 @@ impl Vm {
         let root = self.wait_for_next(previous, &format!(" {version} starts"), within);
         self.wait_for_next(&root, "stele-init: gate: open", within);
         self.wait_for_next(&root, "stele-init: network: ready", within);
+        self.serves(version);
+        root
+    }
+
+    /// This version serves, and has its data.
+    #[track_caller]
+    pub fn serves(&self, version: &str) {
         self.pod_serves();
         assert_eq!(self.get("/api/v1/appliance").body["version"], version);
         assert_eq!(self.log_in(ADMIN, PASSWORD).status, 200);
-        root
     }
 
     /// What is in the slot of this name.

@@ -20,6 +20,7 @@ mod pod;
 mod power_cuts;
 mod root;
 mod run;
+mod steadfast;
 mod supervision;
 mod upgrade;
 mod verity;
