@@ -14,7 +14,7 @@
 //! | `STELE` | the program `stele` of this checkout |
 //! | `STELE_PROGRAMS` | the guest programs of this checkout |
 //! | `STELE_RECIPES` | `recipes` of this checkout: with the locks, and layers beside it |
-//! | `STELE_LONG` | states of a disk are sampled for minutes; set to anything: for an hour |
+//! | `STELE_LONG` | minutes; set to anything: hours, of more states of a disk, mutants and power cuts |
 //! | `STELE_PYTHON` | Debian's Python, which needs `python3-slixmpp`; the contract needs `schemathesis` |
 //!
 //! What is between programs needs no machine: [`server`] is a Server on this host, [`host`] a whole Pod.
