@@ -14,7 +14,7 @@
 //! | `STELE` | the program `stele` of this checkout |
 //! | `STELE_PROGRAMS` | the guest programs of this checkout |
 //! | `STELE_RECIPES` | `recipes` of this checkout: with the locks, and layers beside it |
-//! | `STELE_LONG` | states of a disk are sampled for minutes; set to anything: for an hour |
+//! | `STELE_LONG` | minutes; set to anything: hours, of more states of a disk, mutants and power cuts |
 //! | `STELE_PYTHON` | Debian's Python, which needs `python3-slixmpp`; the contract needs `schemathesis` |
 //!
 //! What is between programs needs no machine: [`server`] is a Server on this host, [`host`] a whole Pod.
@@ -23,8 +23,10 @@
 //! when that cannot come any more. Stories are in `tests/stories/`; what fails leaves a folder below
 //! `target/vm-evidence` with the console, the disk and a script that starts the same machine.
 
+pub mod altered;
 pub mod client;
 pub mod console;
+pub mod cpio;
 pub mod cuts;
 pub mod data;
 pub mod disk;
@@ -46,7 +48,9 @@ pub mod scratch;
 pub mod server;
 pub mod session;
 pub mod table;
+pub mod tiny;
 pub mod uki;
+pub mod upgrading;
 pub mod vm;
 pub mod watch;
 pub mod writes;

@@ -5,7 +5,7 @@ use std::io::{Cursor, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use fatfs::{FileSystem, FsOptions};
 
 use crate::disk;
@@ -53,16 +53,58 @@ fn uki(image: &Path) -> Result<Vec<u8>> {
 
 /// A section's data, by name, of a PE file (Microsoft's "PE Format"): from its COFF header, the
 /// section table after the optional header, 40 bytes an entry.
-fn section<'a>(file: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let coff = u32_at(file, 0x3c)? + 4;
-    let (count, optional) = (u16_at(file, coff + 2)?, u16_at(file, coff + 16)?);
-    let headers = file.get(coff + 20 + optional..)?.chunks_exact(40).take(count);
-    let named =
-        |header: &&[u8]| header[..8].split(|byte| *byte == 0).next() == Some(name.as_bytes());
-    let header = headers.into_iter().find(named)?;
+pub(crate) fn section<'a>(file: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let header = file.get(header_of(file, name)?..)?;
     let (length, start) = (u32_at(header, 8)?, u32_at(header, 20)?);
     file.get(start..start.checked_add(length)?)
 }
+
+/// Where the header of a section is, by its name.
+fn header_of(file: &[u8], name: &str) -> Option<usize> {
+    let coff = u32_at(file, 0x3c)? + 4;
+    let (count, optional) = (u16_at(file, coff + 2)?, u16_at(file, coff + 16)?);
+    let first = coff + 20 + optional;
+    let headers = file.get(first..)?.chunks_exact(40).take(count);
+    let named =
+        |header: &[u8]| header[..8].split(|byte| *byte == 0).next() == Some(name.as_bytes());
+    Some(first + 40 * headers.into_iter().position(named)?)
+}
+
+/// The same UKI with another initrd, which is the last section of it, in the file as in memory.
+pub(crate) fn with_initrd(uki: &[u8], initrd: &[u8]) -> Result<Vec<u8>> {
+    let header = header_of(uki, ".initrd").context("it has no initrd")?;
+    let field = |at| u32_at(uki, at).context("it is cut short");
+    let (address, raw, start) = (field(header + 12)?, field(header + 16)?, field(header + 20)?);
+    ensure!(start + raw == uki.len(), "its initrd isn't the last section");
+    let optional = field(0x3c)? + 24;
+    let (in_memory, in_file) = (field(optional + 32)?, field(optional + 36)?);
+    let length = initrd.len().next_multiple_of(in_file);
+    let mut changed = uki[..start].to_vec();
+    changed.extend(initrd);
+    changed.resize(start + length, 0);
+    let size_of_data = field(optional + 8)? - raw + length;
+    let size_of_image = (address + initrd.len()).next_multiple_of(in_memory);
+    for (at, value) in [
+        (header + 8, initrd.len()),
+        (header + 16, length),
+        (optional + 8, size_of_data),
+        (optional + SIZE_OF_IMAGE, size_of_image),
+    ] {
+        changed[at..at + 4].copy_from_slice(&u32::try_from(value)?.to_le_bytes());
+    }
+    Ok(changed)
+}
+
+/// Makes it one that firmware refuses to load: its size in memory is none.
+pub fn make_unloadable(uki: &mut [u8]) {
+    let at = u32_at(uki, 0x3c).map(|coff| coff + 24 + SIZE_OF_IMAGE);
+    if let Some(size) = at.and_then(|at| uki.get_mut(at..at + 4)) {
+        size.fill(0);
+    }
+}
+
+/// Where a PE32+ file's optional header has its size in memory.
+const SIZE_OF_IMAGE: usize = 56;
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<usize> {
     let bytes = bytes.get(at..at + 4)?.try_into().ok()?;
