@@ -21,4 +21,5 @@ mod root;
 mod run;
 mod supervision;
 mod upgrade;
+mod upgrade_cuts;
 mod verity;
