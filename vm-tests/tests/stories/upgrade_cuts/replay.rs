@@ -167,7 +167,7 @@ impl Recorded {
                 log.splice(commit..commit, [both, Entry::Flush]);
             }),
             ("the old system makes way for the new one", "the old system isn't listed", &|log| {
-                let gone = edited(&log[commit], |folder| free(folder, 2));
+                let gone = edited(&log[commit], |folder| folder[2 * ENTRY] = FREE);
                 log.splice(commit..commit, [gone, Entry::Flush]);
             }),
         ];
