@@ -8,7 +8,8 @@
 //! states    {} a b ab │ ab + each combination of c d e │ abcde + …
 //! ```
 //!
-//! Of few writes every combination is tried; of many those that tell most, and a sample of the rest.
+//! Of few writes every combination is tried; of many each that was cut after one of them, those that
+//! tell most, and a sample of the rest.
 //! A state that was there already doesn't come again, unless a flush has just settled it.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -25,6 +26,10 @@ use appliance::hash::Digest;
 use crate::disk::Disk;
 use crate::writes::{Entry, SECTOR};
 
+mod layer;
+
+use layer::{Layer, Piece};
+
 /// How much is tried.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
@@ -38,17 +43,6 @@ pub struct Effort {
 
 /// What may be done to the writes since a flush: which sectors of which write are there, in order.
 type Cut = Vec<(usize, Range<usize>)>;
-
-/// Sectors that differ from the disk as it was, by number.
-type Overlay<'a> = BTreeMap<u64, Piece<'a>>;
-
-/// A sector that was written.
-#[derive(Debug, Clone, Copy)]
-struct Piece<'a> {
-    bytes: &'a [u8],
-    /// What it adds to a state's digest: nothing, if the disk held the same before.
-    weight: u128,
-}
 
 /// A write since the last flush.
 #[derive(Debug)]
@@ -65,7 +59,7 @@ pub struct Cuts<'a> {
     log: std::iter::Enumerate<std::slice::Iter<'a, Entry>>,
     effort: Effort,
     random: Random,
-    durable: Rc<Overlay<'a>>,
+    durable: Rc<Layer<'a>>,
     window: Vec<Write<'a>>,
     /// What is still to be made of the window.
     planned: VecDeque<Cut>,
@@ -89,8 +83,9 @@ enum Then {
 #[derive(Debug, Clone)]
 pub struct State<'a> {
     base: Rc<File>,
-    durable: Rc<Overlay<'a>>,
-    loose: Overlay<'a>,
+    durable: Rc<Layer<'a>>,
+    /// What isn't flushed, by number.
+    loose: BTreeMap<u64, Piece<'a>>,
     name: String,
     is_settled: bool,
 }
@@ -151,12 +146,12 @@ impl<'a> Cuts<'a> {
     }
 
     fn state(&self, cut: &Cut) -> State<'a> {
-        let mut loose = Overlay::new();
+        let mut loose = BTreeMap::new();
         for (write, sectors) in cut {
             for (sector, piece) in &self.window[*write].pieces[sectors.clone()] {
                 // Of a large disk most that is written are zeros onto zeros.
                 let is_news = piece.weight != 0
-                    || self.durable.contains_key(sector)
+                    || self.durable.get(*sector).is_some()
                     || loose.contains_key(sector);
                 if is_news {
                     loose.insert(*sector, *piece);
@@ -226,8 +221,8 @@ fn plan(lengths: &[usize], effort: Effort, random: &mut Random) -> Vec<Cut> {
         let there = |set: usize| (0..count).filter(move |index| set >> index & 1 == 1);
         cuts.extend((0..(1 << count) - 1).map(|set| there(set).map(whole).collect()));
     } else {
+        cuts.extend((0..count).map(|end| (0..end).map(whole).collect()));
         let pick = |random: &mut Random| random.pick(0..count, effort.picks);
-        cuts.extend(pick(random).into_iter().map(|end| (0..end).map(whole).collect()));
         let but = |left_out| (0..count).filter(move |index| *index != left_out);
         cuts.extend(pick(random).into_iter().map(|index| but(index).map(whole).collect()));
         cuts.extend(pick(random).into_iter().map(|index| vec![whole(index)]));
@@ -268,11 +263,11 @@ fn weight(sector: u64, bytes: &[u8]) -> u128 {
 }
 
 /// Puts sectors on the disk for good.
-fn settle<'a>(durable: &mut Overlay<'a>, pieces: impl Iterator<Item = (u64, Piece<'a>)>) {
+fn settle<'a>(durable: &mut Layer<'a>, pieces: impl Iterator<Item = (u64, Piece<'a>)>) {
     for (sector, piece) in pieces {
         match piece.weight {
-            0 => drop(durable.remove(&sector)),
-            _ => drop(durable.insert(sector, piece)),
+            0 => durable.remove(sector),
+            _ => durable.insert(sector, piece),
         }
     }
 }
@@ -296,18 +291,20 @@ impl State<'_> {
     /// So many sectors of the disk, from the sector `first` on.
     pub fn read(&self, first: u64, sectors: u64) -> Vec<u8> {
         let mut bytes = read(&self.base, first, sectors as usize * SECTOR);
-        for overlay in [&*self.durable, &self.loose] {
-            for (sector, piece) in overlay.range(first..first + sectors) {
-                let at = (sector - first) as usize * SECTOR;
-                bytes[at..at + SECTOR].copy_from_slice(piece.bytes);
-            }
+        for (sector, piece) in self.written(first..first + sectors) {
+            let at = (sector - first) as usize * SECTOR;
+            bytes[at..at + SECTOR].copy_from_slice(piece.bytes);
         }
         bytes
     }
 
     /// The same for two states, of the same disk, that hold the same in these sectors.
     pub fn digest(&self, sectors: Range<u64>) -> u128 {
-        self.written(sectors).fold(0, |sum, (_, piece)| sum.wrapping_add(piece.weight))
+        let durable = self.durable.sum(sectors.clone());
+        self.loose.range(sectors).fold(durable, |sum, (sector, piece)| {
+            let covered = self.durable.get(*sector).map_or(0, |piece| piece.weight);
+            sum.wrapping_sub(covered).wrapping_add(piece.weight)
+        })
     }
 
     /// Sectors of a range that aren't as they were.
@@ -319,7 +316,7 @@ impl State<'_> {
     fn written(&self, sectors: Range<u64>) -> impl Iterator<Item = (u64, &Piece<'_>)> {
         let durable = self.durable.range(sectors.clone());
         let durable = durable.filter(|(sector, _)| !self.loose.contains_key(sector));
-        durable.chain(self.loose.range(sectors)).map(|(sector, piece)| (*sector, piece))
+        durable.chain(self.loose.range(sectors).map(|(sector, piece)| (*sector, piece)))
     }
 
     /// Is all that was written until then there, and flushed?

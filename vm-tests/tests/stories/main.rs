@@ -23,4 +23,5 @@ mod run;
 mod steadfast;
 mod supervision;
 mod upgrade;
+mod upgrade_cuts;
 mod verity;

@@ -17,8 +17,8 @@ use vm_tests::vm::Vm;
 /// A bundle is sent, written and read back, in seconds.
 const INSTALL_WITHIN: u32 = 240;
 /// A trial proves itself for 30 s, once everything serves.
-const BLESSED_WITHIN: Duration = Duration::from_secs(240);
-const LIFE: Duration = Duration::from_secs(600);
+pub const BLESSED_WITHIN: Duration = Duration::from_secs(240);
+pub const LIFE: Duration = Duration::from_secs(600);
 
 /// `stele VERB --pod …`, as the admin, which leaves the Pod running.
 fn stele(vm: &Vm, verb: &str) -> Command {
@@ -31,13 +31,13 @@ fn stele(vm: &Vm, verb: &str) -> Command {
 }
 
 /// Has the Pod take the bundle.
-fn install(vm: &Vm, release: &Release) -> Value {
+pub fn install(vm: &Vm, release: &Release) -> Value {
     let mut command = stele(vm, "upgrade");
     let printed = run(command.arg(&release.bundle), "upgrade").unwrap();
     serde_json::from_str(&printed).unwrap()
 }
 
-fn reboot(vm: Vm) {
+pub fn reboot(vm: Vm) {
     let token = vm.log_in(ADMIN, PASSWORD).body["token"].as_str().unwrap().to_owned();
     let asked = Asked::new("POST", "/api/v1/appliance/reboot", "");
     let answer = vm.asks(&asked.with(&format!("Authorization: Bearer {token}")));
@@ -52,7 +52,7 @@ fn slot(vm: &Vm, name: &str) -> Value {
 }
 
 /// The Pod is there with its data, and this version of it.
-fn serves(vm: &Vm, version: &str) {
+pub fn serves(vm: &Vm, version: &str) {
     vm.pod_serves();
     assert_eq!(vm.get("/api/v1/appliance").body["version"], version);
     assert_eq!(vm.log_in(ADMIN, PASSWORD).status, 200);

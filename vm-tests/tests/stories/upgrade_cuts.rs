@@ -1,0 +1,105 @@
+//! The power goes at any write of an upgrade, from the old system's start until the new one is
+//! trusted: every state of the disk is replayed from a log of the writes, judged, and a sample of
+//! them booted. And a system that is trusted writes nothing to the ESP.
+
+use vm_tests::disk::{self, Kept};
+use vm_tests::machine::{DISK, Machine};
+use vm_tests::oracle::upgrade::Boots;
+use vm_tests::releases::Release;
+use vm_tests::writes::Entry;
+use vm_tests::{SOON, is_long};
+
+use crate::upgrade::{BLESSED_WITHIN, LIFE, install, reboot, serves};
+
+mod replay;
+
+use replay::{Recorded, system, touches};
+
+/// The record of how boots ended: see `appliance::boot_record`.
+const BOOT_RECORD: [u64; 2] = [72, 80];
+
+/// The old release, and the new one.
+struct Pair([Release; 2]);
+
+impl Pair {
+    fn new() -> Pair {
+        Pair([Release::of("1.0.0", &[]), Release::of("1.1.0", &[])])
+    }
+
+    fn machine(&self, disk: &Kept) -> Machine {
+        Machine::firmware(&self.0[0].image).on(disk).deadline(LIFE)
+    }
+
+    /// A Pod of the old release, turned off.
+    fn begun(&self) -> Kept {
+        let disk = Kept::of(&self.0[0].image, DISK);
+        let vm = self.machine(&disk).start();
+        vm.pod_serves();
+        vm.make_admin();
+        vm.power_off(SOON);
+        disk
+    }
+
+    /// Upgrades it. What the old system wrote until the reboot, and the new one until it was
+    /// trusted and turned off.
+    fn upgrade(&self, disk: &Kept) -> [Vec<Entry>; 2] {
+        let vm = self.machine(disk).log_writes().start();
+        vm.pod_serves();
+        wrote_only_data(disk, &disk.writes());
+        install(&vm, &self.0[1]);
+        reboot(vm);
+        let old = disk.writes();
+        let vm = self.machine(disk).log_writes().start();
+        vm.wait_for("in slot b is blessed", BLESSED_WITHIN);
+        vm.power_off(SOON);
+        [old, disk.writes()]
+    }
+}
+
+/// Nothing but the data and the record of boots was written.
+fn wrote_only_data(disk: &Kept, log: &[Entry]) {
+    let data = disk::partition(disk.path(), "data").unwrap().sectors;
+    for (number, entry) in log.iter().enumerate() {
+        match entry {
+            Entry::Flush | Entry::Mark => {}
+            Entry::Write { sector, .. } if BOOT_RECORD.contains(sector) => {}
+            Entry::Write { sector, .. } | Entry::Discard { sector, .. } => {
+                let is_of_the_data = touches(entry, &data) && data.contains(sector);
+                assert!(is_of_the_data, "entry {number} is of sector {sector}");
+            }
+        }
+    }
+    assert!(log.iter().any(|entry| touches(entry, &data)), "nothing was logged");
+}
+
+#[test]
+fn an_upgrade_cut_at_any_write_boots_the_old_or_the_new() {
+    let pair = Pair::new();
+    let disk = pair.begun();
+    let base = disk.fork();
+    let [mut log, trial] = pair.upgrade(&disk);
+    let vm = pair.machine(&disk).log_writes().start();
+    serves(&vm, "1.1.0");
+    vm.power_off(SOON);
+    wrote_only_data(&disk, &disk.writes());
+
+    let olds = log.len();
+    log.extend(trial);
+    let systems = pair.0.each_ref().map(|release| system(&release.bundle).unwrap());
+    let recorded = Recorded { base: base.path().to_owned(), systems, log, olds };
+    println!("{}", recorded.tally());
+    recorded.worse_installers_are_found().unwrap_or_else(|error| panic!("{error:#}"));
+    let kept = if is_long() { 7 } else { 1 };
+    let judged = recorded.judge(kept).unwrap_or_else(|error| panic!("{error:#}"));
+    let enough = if is_long() { 10_000 } else { 1_000 };
+    assert!(judged.states >= enough, "only {} states", judged.states);
+    let seen: Vec<Boots> = judged.counts.keys().copied().collect();
+    assert_eq!(seen, [Boots::Old, Boots::Trial, Boots::New]);
+    for (boots, state) in &judged.samples {
+        println!("booted, as {boots:?}: {state}");
+        let disk = base.fork();
+        state.write_to(&disk).unwrap();
+        let vm = pair.machine(&disk).start();
+        serves(&vm, if *boots == Boots::Old { "1.0.0" } else { "1.1.0" });
+    }
+}
