@@ -47,6 +47,7 @@ pub mod server;
 pub mod session;
 pub mod table;
 pub mod uki;
+pub mod upgrade;
 pub mod vm;
 pub mod watch;
 pub mod writes;
