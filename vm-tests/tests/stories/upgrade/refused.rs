@@ -113,7 +113,7 @@ fn cases(good: &Good, running: &Good) -> Vec<Case> {
             409,
             "downgrade",
         ),
-        case("a UKI too large", good.changed(|it| it.uki.size = 21 << 20), 413, "size"),
+        case("a UKI too large", good.changed(|it| it.uki.size = 40 << 20), 413, "size"),
         case("a root too large", good.changed(|it| it.root.data_blocks = 1 << 15), 413, "size"),
     ]
 }
