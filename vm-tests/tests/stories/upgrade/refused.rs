@@ -164,7 +164,7 @@ fn what_may_not_be_installed_is_refused_and_changes_nothing() {
         eprintln!("{what}: {}", answer.body["message"]);
         assert!(digests(&disk) == before, "{what}");
     }
-    for (what, length) in [("nothing", 0), ("half a head", 40), ("half a manifest", 400)] {
+    for (what, length) in [("half a head", 40), ("half a manifest", 400)] {
         let answer = vm.put_bundle(&good.start()[..length]);
         assert_eq!((answer.status, answer.error()), (400, "truncated"), "{what}: {answer:?}");
         assert!(digests(&disk) == before, "{what}");
