@@ -58,9 +58,19 @@ impl Disk {
 
     /// Digest of all that is on it: of where there is something, and what.
     pub fn digest(&self) -> Result<Digest> {
+        self.digest_in(0..u64::MAX)
+    }
+
+    /// The same, of the partition of this name. A machine may run on it.
+    pub fn digest_of(&self, partition: &str) -> Result<Digest> {
+        let found = self::partition(&self.path, partition)?;
+        self.digest_in(found.offset()..found.offset() + found.bytes())
+    }
+
+    fn digest_in(&self, range: Range<u64>) -> Result<Digest> {
         let context = || format!("cannot read {}", self.path.display());
         let mut found = Vec::new();
-        each_chunk(&self.file, 0..u64::MAX, |offset, chunk| {
+        each_chunk(&self.file, range, |offset, chunk| {
             found.extend(offset.to_le_bytes());
             found.extend(Digest::of(chunk).0);
             Ok(())

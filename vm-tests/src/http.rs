@@ -105,11 +105,15 @@ impl Asked {
     fn exchange(&self, server: SocketAddr) -> Result<Vec<u8>> {
         let mut stream = TcpStream::connect_timeout(&server, WITHIN).context("cannot connect")?;
         stream.set_read_timeout(Some(WITHIN))?;
-        stream.write_all(&[self.head.as_bytes(), b"\r\n", &self.body].concat())?;
-        let mut bytes = Vec::new();
+        stream.set_write_timeout(Some(WITHIN))?;
         // A server that closes before it has read everything resets: what it said counts.
+        let sent = stream
+            .write_all(self.head.as_bytes())
+            .and_then(|()| stream.write_all(b"\r\n"))
+            .and_then(|()| stream.write_all(&self.body));
+        let mut bytes = Vec::new();
         let end = stream.read_to_end(&mut bytes);
-        ensure!(end.is_ok() || !bytes.is_empty(), "no answer: {end:?}");
+        ensure!(end.is_ok() || !bytes.is_empty(), "no answer: sent {sent:?}, read {end:?}");
         Ok(bytes)
     }
 }

@@ -50,7 +50,7 @@ pub mod session;
 pub mod table;
 pub mod tiny;
 pub mod uki;
-pub mod upgrading;
+pub mod upgrade;
 pub mod vm;
 pub mod watch;
 pub mod writes;

@@ -36,12 +36,18 @@ impl Vm {
     pub fn pod_serves(&self) {
         self.wait_for("stele-init: gate: open", BOOT);
         self.wait_for("stele-init: network: ready", BOOT);
+        self.is_healthy_within(BOOT);
+    }
+
+    /// Waits until the API is in step with the Server, whatever the machine goes through before.
+    #[track_caller]
+    pub fn is_healthy_within(&self, within: Duration) {
         let healthy = || -> anyhow::Result<()> {
             let answer = Asked::get("/api/health").send(self.http())?;
             anyhow::ensure!(answer.status == 200, "{answer:?}");
             Ok(())
         };
-        let served = self.watch().retry("a healthy Pod", BOOT, AGAIN, healthy);
+        let served = self.watch().retry("a healthy Pod", within, AGAIN, healthy);
         served.unwrap_or_else(|missed| panic!("{missed}"));
     }
 
@@ -79,11 +85,32 @@ impl Vm {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
+    /// Makes a colleague of this name, whose password is [`PASSWORD`]: in the rosters of all.
     #[track_caller]
-    fn asks_as_admin(&self, asked: Asked) -> Answer {
+    pub fn make_member(&self, name: &str) {
+        let wish = json!({"username": name, "pre_assigned_role": "MEMBER", "channel": "link"});
+        let made = self.asks_as_admin(Asked::json("POST", "/api/v1/invitations", &wish));
+        let link = made.body["accept_url"].as_str().unwrap_or_else(|| panic!("{made:?}"));
+        let (_, token) = link.rsplit_once('/').unwrap_or_default();
+        let path = format!("/api/v1/invitation-tokens/{token}/accept");
+        let account = json!({"nickname": name, "password": PASSWORD});
+        let answer = self.asks(&Asked::json("PUT", &path, &account));
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
+    /// Asks the API for anything, as the admin.
+    #[track_caller]
+    pub fn asks_as_admin(&self, asked: Asked) -> Answer {
+        let token = self.token();
+        self.asks(&asked.bearer(&token))
+    }
+
+    /// Shows that one is the admin.
+    #[track_caller]
+    pub fn token(&self) -> String {
         let answer = self.log_in(ADMIN, PASSWORD);
-        let token = answer.body["token"].as_str().unwrap_or_else(|| panic!("{answer:?}"));
-        self.asks(&asked.with(&format!("Authorization: Bearer {token}")))
+        let token = answer.body["token"].as_str();
+        token.unwrap_or_else(|| panic!("{answer:?}")).to_owned()
     }
 
     /// Pulls the trigger of the layer `test-trigger`.

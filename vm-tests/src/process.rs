@@ -16,9 +16,18 @@ pub fn cpu_time(pid: u32) -> Option<Duration> {
 
 /// The resident set of a process, in KiB.
 pub fn resident_kib(pid: u32) -> Option<u64> {
+    status_kib(pid, "VmRSS:")
+}
+
+/// The largest that it has been, in KiB.
+pub fn peak_kib(pid: u32) -> Option<u64> {
+    status_kib(pid, "VmHWM:")
+}
+
+fn status_kib(pid: u32, field: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    resident.trim().strip_suffix(" kB")?.parse().ok()
+    let value = status.lines().find_map(|line| line.strip_prefix(field))?;
+    value.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 #[cfg(test)]
@@ -29,6 +38,8 @@ mod tests {
     #[test]
     fn a_process_is_somewhere() {
         assert!(resident_kib(std::process::id()).unwrap() > 100);
+        let resident = resident_kib(std::process::id());
+        assert!(peak_kib(std::process::id()) >= resident);
         assert_eq!(resident_kib(u32::MAX), None);
     }
 

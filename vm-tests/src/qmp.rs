@@ -32,6 +32,11 @@ impl Event {
         let reason = self.data.get("reason").and_then(Value::as_str);
         reason.filter(|_| self.name == "SHUTDOWN").map(str::to_owned)
     }
+
+    /// Did the guest reset the machine?
+    pub fn is_guests_reset(&self) -> bool {
+        self.name == "RESET" && self.data.get("guest").is_some_and(|guest| guest == true)
+    }
 }
 
 /// The asking end.

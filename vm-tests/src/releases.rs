@@ -14,9 +14,13 @@ use crate::scratch::{self, bounded};
 /// Making a key takes no time.
 const KEY_WITHIN: u32 = 20;
 
+/// None of them takes a version before this one.
+pub const FLOOR: &str = "1.0.0";
+
 /// What is installed, and what others are upgraded by.
 #[derive(Debug, Clone)]
 pub struct Release {
+    version: String,
     /// For a disk.
     pub image: Image,
     /// For a running Pod.
@@ -32,6 +36,11 @@ impl Release {
     /// The same, with files of the shipped layers and sources of the guest programs changed.
     pub fn changed(version: &str, layers: &[&str], changes: &[Change], edits: &[Edit]) -> Release {
         build(version, layers, changes, edits).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// What it says it is.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// The root hash, as the builder tells it.
@@ -58,13 +67,17 @@ fn build(version: &str, layers: &[&str], changes: &[Change], edits: &[Edit]) -> 
         edits => Some(mutant::programs(version, edits)?),
     };
     let _held = scratch::lock("build")?;
-    let out = scratch::folder(&format!("vm-images/release-{version}"))?;
+    let name = [&[version], layers].concat().join("+");
+    let out = scratch::folder(&format!("vm-images/release-{name}"))?;
     let recipe = images::write_changed_variant(POD, layers, changes, &out)?;
     let text = fs::read_to_string(&recipe)?;
     let mut document: toml::Table = text.parse()?;
     document.insert("version".into(), version.into());
     let trusted = key.with_extension("pub").display().to_string();
-    let upgrade = toml::Table::from_iter([("keys".to_owned(), vec![trusted].into())]);
+    let upgrade = toml::Table::from_iter([
+        ("keys".to_owned(), vec![trusted].into()),
+        ("floor".to_owned(), FLOOR.into()),
+    ]);
     document.insert("upgrade".into(), upgrade.into());
     fs::write(&recipe, toml::to_string(&document)?)?;
     let tools = Tools::find()?;
@@ -79,5 +92,6 @@ fn build(version: &str, layers: &[&str], changes: &[Change], edits: &[Edit]) -> 
     let image = path(&outcome["image"]).context("stele's JSON names no image")?;
     let bundle = path(&outcome["bundle"]["path"]).context("stele's JSON names no bundle")?;
     ensure!(bundle.is_file(), "there is no {}", bundle.display());
-    Ok(Release { image: Image { disk: image, outcome }, bundle })
+    let image = Image { disk: image, outcome };
+    Ok(Release { version: version.to_owned(), image, bundle })
 }

@@ -186,6 +186,27 @@ impl Vm {
         seen.lines.iter().filter(|line| line.text.contains(text)).cloned().collect()
     }
 
+    /// The newest line of its console.
+    #[track_caller]
+    pub fn last_line(&self) -> Line {
+        self.wait("a line on the console", Duration::ZERO, |seen| seen.lines.last().cloned())
+    }
+
+    /// When the guest has reset the machine so far, since QEMU's start.
+    pub fn resets(&self) -> Vec<Duration> {
+        let events = &self.watch.seen().events;
+        events.iter().filter(|event| event.is_guests_reset()).map(|event| event.at).collect()
+    }
+
+    /// Waits until the guest has reset the machine `count` times; returns when it did.
+    #[track_caller]
+    pub fn wait_for_resets(&self, count: usize, within: Duration) -> Duration {
+        self.wait(&format!("{count} resets"), within, |seen| {
+            let resets = seen.events.iter().filter(|event| event.is_guests_reset());
+            resets.map(|event| event.at).nth(count.checked_sub(1)?)
+        })
+    }
+
     /// Types on its serial line.
     #[track_caller]
     pub fn type_in(&self, bytes: &[u8]) {

@@ -1,5 +1,5 @@
 //! `measure`: how long a boot and a build take, how large the image is, how much memory it needs, how
-//! fast the API answers.
+//! fast the API answers, what an upgrade takes.
 //!
 //! ```text
 //! cargo run --release -p vm-tests --bin measure -- --json measured.json
@@ -15,6 +15,7 @@ mod hello;
 mod image;
 mod memory;
 mod table;
+mod upgrade;
 
 use std::env;
 use std::fs;
@@ -54,6 +55,7 @@ enum Part {
     Boot,
     Memory,
     Api,
+    Upgrade,
 }
 
 /// All figures.
@@ -70,6 +72,7 @@ pub struct Figures {
     memory: Vec<memory::Use>,
     smallest_memory_mib: Option<u32>,
     api: Option<api::Api>,
+    upgrade: Option<upgrade::Upgrade>,
 }
 
 /// What something took: time on the clock, and of processors.
@@ -124,6 +127,7 @@ fn main() -> Result<()> {
         memory: vec![],
         smallest_memory_mib: None,
         api: None,
+        upgrade: None,
     };
     if wants(Part::Image) {
         figures.image = Some(image::measure(&Image::release())?);
@@ -139,6 +143,9 @@ fn main() -> Result<()> {
     }
     if wants(Part::Api) {
         figures.api = Some(api::measure(runs)?);
+    }
+    if wants(Part::Upgrade) {
+        figures.upgrade = Some(upgrade::measure(runs)?);
     }
     if options.smallest {
         figures.smallest_memory_mib = memory::smallest();

@@ -34,7 +34,7 @@ fn at_least(row: Row, value: f64, least: f64, text: &'static str) -> Row {
 /// All figures.
 pub fn of(figures: &Figures) -> String {
     let rows = [image(figures), builds(figures), boots(figures), memory(figures), api(figures)];
-    let rows = rows.concat();
+    let rows = [rows.concat(), upgrade(figures)].concat();
     let width = rows.iter().map(|row| row.what.chars().count()).max().unwrap_or_default();
     let mut table = format!(
         "medians of {} runs; {} processors, load at the start {}\n",
@@ -161,6 +161,19 @@ fn api(figures: &Figures) -> Vec<Row> {
             100.0,
             "≤ 100 ms",
         ),
+    ]
+}
+
+fn upgrade(figures: &Figures) -> Vec<Row> {
+    let Some(upgrade) = &figures.upgrade else { return vec![] };
+    let seconds = |what: &str, value: f64| row(format!("upgrade, {what}"), format!("{value:.1} s"));
+    let installer_mib = upgrade.installer_kib as f64 / 1024.0;
+    vec![
+        row("upgrade, sent", format!("{:.1} MB", upgrade.bundle as f64 / 1e6)),
+        seconds("start to armed", upgrade.armed_s),
+        seconds("start to blessed", upgrade.blessed_s),
+        seconds("without XMPP", upgrade.down_s),
+        row("upgrade, peak resident of stele-install", format!("{installer_mib:.1} MiB")),
     ]
 }
 

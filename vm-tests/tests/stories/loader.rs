@@ -6,6 +6,7 @@ use std::time::Duration;
 use vm_tests::disk::Kept;
 use vm_tests::images::Image;
 use vm_tests::machine::{DISK, Machine};
+use vm_tests::uki::make_unloadable;
 use vm_tests::vm::Vm;
 use vm_tests::{BOOT, esp};
 
@@ -26,23 +27,10 @@ const MENU: &str = "  Prosody 1.0.0";
 /// Bytes that a line picks up, and none that firmware takes for its own (as it does ESC).
 const NOISE: &[u8] = b"\r e\x00q~d\xff\n?";
 
-/// One that firmware refuses to load: its size in memory (SizeOfImage) is none.
-fn broken(uki: &[u8]) -> Vec<u8> {
-    let mut uki = uki.to_vec();
-    let coff = u32::from_le_bytes(uki[0x3c..0x40].try_into().unwrap()) as usize + 4;
-    let size_of_image = coff + 20 + 56;
-    uki[size_of_image..size_of_image + 4].fill(0);
+/// One that firmware refuses to load.
+fn broken(mut uki: Vec<u8>) -> Vec<u8> {
+    make_unloadable(&mut uki);
     uki
-}
-
-/// Waits until the guest has reset the machine `count` times; returns when it did.
-fn resets(vm: &Vm, count: usize, within: Duration) -> Duration {
-    vm.wait(&format!("{count} resets"), within, |seen| {
-        let resets = seen.events.iter().filter(|event| {
-            event.name == "RESET" && event.data.get("guest").is_some_and(|guest| guest == true)
-        });
-        resets.map(|event| event.at).nth(count.checked_sub(1)?)
-    })
 }
 
 /// A machine that firmware boots, from the network if all else fails, and that may reset.
@@ -55,13 +43,13 @@ fn start(image: &Image, disk: &Kept) -> Vm {
 fn without_a_system_that_can_be_loaded_the_machine_resets() {
     let image = Image::server();
     let disk = Kept::of(&image, DISK);
-    let only_broken = broken(&esp::read(&disk, GOOD));
+    let only_broken = broken(esp::read(&disk, GOOD));
     esp::overwrite(&disk, GOOD, &only_broken);
     let none = disk.fork();
     esp::rename(&none, GOOD, "EFI/Linux/SLOTA.OFF");
     for disk in [&disk, &none] {
         let vm = start(&image, disk);
-        resets(&vm, 1, BOOT);
+        vm.wait_for_resets(1, BOOT);
         assert_eq!(vm.lines_with(RESETS).len(), 1);
         assert!(vm.lines_with(GOES_ON).is_empty());
     }
@@ -79,10 +67,10 @@ fn without_a_system_that_can_be_loaded_the_machine_resets() {
 fn a_trial_that_cannot_be_loaded_uses_its_tries_and_the_old_system_starts() {
     let image = Image::server();
     let disk = Kept::of(&image, DISK);
-    esp::overwrite(&disk, OTHER, &broken(&esp::read(&disk, GOOD)));
+    esp::overwrite(&disk, OTHER, &broken(esp::read(&disk, GOOD)));
     esp::rename(&disk, OTHER, TRIAL);
     let vm = start(&image, &disk);
-    let last = resets(&vm, 3, 3 * BOOT);
+    let last = vm.wait_for_resets(3, 3 * BOOT);
     let started = vm.wait_for(KERNEL_RUNS, BOOT);
     println!("3 resets in {last:?}, the old system after {:?}", started.at);
     assert_eq!(vm.lines_with(RESETS).len(), 3);

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use vm_tests::altered::Bundle;
 use vm_tests::cuts::Random;
 use vm_tests::disk::Kept;
 use vm_tests::machine::{DISK, Machine};
@@ -35,8 +34,8 @@ fn armed() -> (Release, Kept) {
     let vm = Machine::firmware(&old.image).on(&disk).deadline(LIFE).start();
     vm.pod_serves();
     vm.make_admin();
-    vm.install(&Bundle::of(&new).path);
-    vm.ask_to_reboot();
+    vm.install(&new.bundle);
+    vm.order_reboot();
     vm.wait_for_end(BOOT);
     drop(vm);
     (old, disk)

@@ -7,9 +7,9 @@ use vm_tests::machine::{DISK, Machine};
 use vm_tests::oracle::upgrade::Boots;
 use vm_tests::releases::Release;
 use vm_tests::writes::Entry;
-use vm_tests::{SOON, is_long};
+use vm_tests::{BOOT, SOON, is_long};
 
-use crate::upgrade::{BLESSED_WITHIN, LIFE, install, reboot, serves};
+use crate::upgrade::{BLESSED_WITHIN, LIFE};
 
 mod replay;
 
@@ -46,8 +46,10 @@ impl Pair {
         let vm = self.machine(disk).log_writes().start();
         vm.pod_serves();
         wrote_only_data(disk, &disk.writes());
-        install(&vm, &self.0[1]);
-        reboot(vm);
+        vm.install(&self.0[1].bundle);
+        vm.order_reboot();
+        vm.wait_for_end(BOOT);
+        drop(vm);
         let old = disk.writes();
         let vm = self.machine(disk).log_writes().start();
         vm.wait_for("in slot b is blessed", BLESSED_WITHIN);
@@ -79,7 +81,7 @@ fn an_upgrade_cut_at_any_write_boots_the_old_or_the_new() {
     let base = disk.fork();
     let [mut log, trial] = pair.upgrade(&disk);
     let vm = pair.machine(&disk).log_writes().start();
-    serves(&vm, "1.1.0");
+    vm.serves("1.1.0");
     vm.power_off(SOON);
     wrote_only_data(&disk, &disk.writes());
 
@@ -100,6 +102,6 @@ fn an_upgrade_cut_at_any_write_boots_the_old_or_the_new() {
         let disk = base.fork();
         state.write_to(&disk).unwrap();
         let vm = pair.machine(&disk).start();
-        serves(&vm, if *boots == Boots::Old { "1.0.0" } else { "1.1.0" });
+        vm.serves(if *boots == Boots::Old { "1.0.0" } else { "1.1.0" });
     }
 }
