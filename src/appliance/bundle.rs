@@ -247,8 +247,13 @@ impl Manifest {
 
     /// Each chunk's digest, and the pieces that it has. Sizes are those of a possible manifest.
     pub fn chunks(&self) -> impl Iterator<Item = (Digest, Vec<Piece>)> {
-        let starts = (0u64..).step_by(CHUNK);
-        self.chunks.iter().zip(starts).map(|(digest, start)| (*digest, self.pieces(start)))
+        (0..).map_while(|number| self.chunk(number))
+    }
+
+    /// The chunk of this number.
+    pub fn chunk(&self, number: usize) -> Option<(Digest, Vec<Piece>)> {
+        let digest = self.chunks.get(number)?;
+        Some((*digest, self.pieces(number as u64 * CHUNK as u64)))
     }
 
     /// The pieces of the chunk that starts at this byte of the payload.

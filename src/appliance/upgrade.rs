@@ -58,7 +58,10 @@ impl fmt::Display for Side {
 pub enum Wish {
     /// A bundle comes: [`crate::control::Reply::Accepted`], and with it (`SCM_RIGHTS`) one end of a
     /// stream socket, into which the bundle goes and from which [`Line`]s come.
-    Install,
+    Install {
+        /// Bytes that who sends it announces, if they do.
+        announced: Option<u64>,
+    },
     /// The other slot's system shall be tried at the next boot.
     Rollback,
 }
@@ -70,6 +73,8 @@ pub enum Wish {
 pub struct Order {
     /// Where it goes.
     pub side: Side,
+    /// Bytes of the bundle, if who sends it has announced them.
+    pub announced: Option<u64>,
     /// Whom to believe, and what to believe of.
     pub trust: Trust,
     /// The version that runs.

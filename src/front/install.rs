@@ -13,7 +13,7 @@ use std::path::Path;
 
 use appliance::control::{Refusal, Reply, Verb};
 use appliance::upgrade::{Code, Line, Refused, Wish};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use nix::sys::socket::{Shutdown, shutdown};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -29,7 +29,8 @@ pub async fn install(
     body: &mut Incoming,
     limits: &Limits,
 ) -> Result<Line, Problem> {
-    let asked = control::ask_for_stream(control, Verb::Upgrade(Wish::Install));
+    let announced = body.size_hint().exact();
+    let asked = control::ask_for_stream(control, Verb::Upgrade(Wish::Install { announced }));
     let (packet, stream) = match timeout(limits.state_within, asked).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => return Err(lost(&error.to_string())),

@@ -250,10 +250,11 @@ impl Systems {
     }
 
     /// What the child that installs is told.
-    pub fn order(&self, space: Space) -> Order {
+    pub fn order(&self, announced: Option<u64>, space: Space) -> Order {
         let (running, kept) = (self.upgrade.running(), self.upgrade.kept());
         Order {
             side: running.side.other(),
+            announced,
             trust: self.trust.clone(),
             version: running.version.clone(),
             running: self.root.clone(),

@@ -247,7 +247,7 @@ impl Upgrade {
                 vec![Effect::Keep]
             }
             Event::Written(Edit::Condemn(_), Err(_)) => vec![],
-            Event::Asked(Wish::Install) => {
+            Event::Asked(Wish::Install { .. }) => {
                 (self.task, self.is_installing) = (None, true);
                 vec![]
             }

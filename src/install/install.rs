@@ -3,7 +3,7 @@
 //!
 //! | step | what is written | and if the power goes here? |
 //! |---|---|---|
-//! | 1 | nothing: all that can be refused is | as it was |
+//! | 1 | nothing: all that can be refused is, and the first chunk is right | as it was |
 //! | 2 | the directory: the other side is off | the old system boots; the other one is lost |
 //! | 3 | zeros in place of the slot's top hash block | the slot is nobody's root |
 //! | 4 | UKI, hash tree, root: each chunk once its digest is right | as after 3 |
@@ -12,6 +12,7 @@
 //!
 //! Each step is on the device before the next one begins.
 
+use std::cmp::Ordering;
 use std::fmt::Display;
 
 use appliance::bundle::{CHUNK, Head, Kind, Manifest, Piece};
@@ -49,11 +50,13 @@ pub fn install<'a>(
     let (manifest, begun) = begin(order, source)?;
     let (version, root_hash) = (manifest.version.to_string(), manifest.root.root_hash);
     let total = begun + manifest.payload();
+    is_announced(order, total)?;
     let mut work = Work::prepare(order, manifest, disks)?;
+    let first = work.fetch(0, source)?;
     tell(&Line::Begun { version: version.clone(), root_hash, total });
     work.clear()?;
     work.behead()?;
-    work.take(source, begun, tell)?;
+    work.take(first, source, begun, tell)?;
     work.check_uki()?;
     let top = work.check_root()?;
     work.crown(&top)?;
@@ -71,6 +74,18 @@ fn begin(order: &Order, source: &mut dyn Source) -> Result<(Manifest, u64), Refu
     source.fill(&mut manifest).map_err(truncated)?;
     let begun = (Head::BYTES + manifest.len()) as u64;
     Ok((judge::believe(order, &head, &manifest)?, begun))
+}
+
+/// Is it as long as whoever sends it says?
+fn is_announced(order: &Order, total: u64) -> Result<(), Refused> {
+    let code = match order.announced.map(|announced| announced.cmp(&total)) {
+        None | Some(Ordering::Equal) => return Ok(()),
+        Some(Ordering::Less) => Code::Truncated,
+        Some(Ordering::Greater) => Code::Oversized,
+    };
+    let announced = order.announced.unwrap_or_default();
+    let why = "cannot take the bundle: it has";
+    Err(refused(code, format_args!("{why} {total} bytes, and {announced} are announced")))
 }
 
 /// An installation.
@@ -145,28 +160,39 @@ impl<'a> Work<'a> {
         self.disks.slot.flush().map_err(disk)
     }
 
-    /// Takes all chunks, and writes each that is what the manifest says.
+    /// Takes the chunk of this number, which must be what the manifest says; returns its pieces,
+    /// or none behind the last one.
+    fn fetch(&mut self, number: usize, source: &mut dyn Source) -> Result<Vec<Piece>, Refused> {
+        let Some((digest, pieces)) = self.manifest.chunk(number) else { return Ok(vec![]) };
+        let length = length_of(&pieces);
+        source.fill(&mut self.chunk[..length]).map_err(truncated)?;
+        if Digest::of(&self.chunk[..length]) != digest {
+            let why = format_args!("cannot take the bundle: chunk {number} is damaged");
+            return Err(refused(Code::Chunk, why));
+        }
+        Ok(pieces)
+    }
+
+    /// Writes the first chunk, and takes and writes the others.
     fn take(
         &mut self,
+        first: Vec<Piece>,
         source: &mut dyn Source,
         begun: u64,
         tell: &mut dyn FnMut(&Line),
     ) -> Result<(), Refused> {
-        let mut done = begun;
-        let chunks: Vec<(Digest, Vec<Piece>)> = self.manifest.chunks().collect();
-        for (number, (digest, pieces)) in chunks.iter().enumerate() {
-            let length = pieces.last().map_or(0, |piece| piece.bytes.end);
-            source.fill(&mut self.chunk[..length]).map_err(truncated)?;
-            if Digest::of(&self.chunk[..length]) != *digest {
-                let why = format_args!("cannot take the bundle: chunk {number} is damaged");
-                return Err(refused(Code::Chunk, why));
+        let (mut done, mut pieces) = (begun, first);
+        for next in 1usize.. {
+            if pieces.is_empty() {
+                break;
             }
             pieces.iter().try_for_each(|piece| self.put(piece))?;
-            if (number + 1).is_multiple_of(CHUNKS_UNFLUSHED) {
+            if next.is_multiple_of(CHUNKS_UNFLUSHED) {
                 self.flush()?;
             }
-            done += length as u64;
+            done += length_of(&pieces) as u64;
             tell(&Line::Progress { done });
+            pieces = self.fetch(next, source)?;
         }
         if !source.has_ended().map_err(truncated)? {
             let why = format_args!("cannot take the bundle: it goes on after {done} bytes");
@@ -322,6 +348,11 @@ impl<'a> Work<'a> {
             false => Err(read_back("the folder of UKIs")),
         }
     }
+}
+
+/// Of a chunk with these pieces.
+fn length_of(pieces: &[Piece]) -> usize {
+    pieces.last().map_or(0, |piece| piece.bytes.end)
 }
 
 fn truncated(cut: Cut) -> Refused {

@@ -91,12 +91,24 @@ impl Loop {
     fn of(file: &Path) -> Option<Loop> {
         let output = tool("losetup", &["--find", "--show", file.to_str()?]);
         match output.status.success() {
-            true => Some(Loop(String::from_utf8(output.stdout).ok()?.trim().to_owned())),
+            true => {
+                let device = Loop(String::from_utf8(output.stdout).ok()?.trim().to_owned());
+                // It is still read-only if it was that when it was another file's.
+                device.set("--setrw");
+                Some(device)
+            }
             false => {
                 eprintln!("no loop device here, so none is tried: {}", said(&output));
                 None
             }
         }
+    }
+}
+
+impl Loop {
+    /// Read-only (`--setro`), or not (`--setrw`).
+    fn set(&self, option: &str) {
+        succeeded(tool("blockdev", &[option, &self.0]));
     }
 }
 
@@ -112,8 +124,8 @@ fn a_loop_device_takes_an_image_unless_it_is_in_use() {
     let (image, disk) = (&image().image, folder.path().join("disk"));
     let bytes = fs::read(image).unwrap();
     file(&disk, 2 * GIB).write_all_at(b"old", bytes.len() as u64 - MIB).unwrap();
-    let Some(device) = Loop::of(&disk) else { return };
-    let device = Path::new(&device.0);
+    let Some(held) = Loop::of(&disk) else { return };
+    let device = Path::new(&held.0);
     let refused = |expected: &str, path: &Path| {
         let output = flash(image, path, &["--yes"]);
         assert!(!output.status.success() && said(&output).contains(expected), "{}", said(&output));
@@ -122,12 +134,12 @@ fn a_loop_device_takes_an_image_unless_it_is_in_use() {
     // Somebody has it to themselves, as a mount would.
     let mut options = File::options();
     use std::os::unix::fs::OpenOptionsExt as _;
-    let held = options.read(true).custom_flags(nix::libc::O_EXCL).open(device).unwrap();
+    let alone = options.read(true).custom_flags(nix::libc::O_EXCL).open(device).unwrap();
     refused("something here uses it, or a part of it", device);
-    drop(held);
+    drop(alone);
     let output = flash(image, device, &["--yes"]);
     assert!(output.status.success(), "{}", said(&output));
     assert!(read_at(device, 0, bytes.len()) == bytes);
-    succeeded(tool("blockdev", &["--setro", device.to_str().unwrap()]));
+    held.set("--setro");
     refused("it is read-only", device);
 }

@@ -22,7 +22,7 @@ const CRATES: [(&str, &[&str]); 11] = [
     ("loader", &[]),
     ("pod-api", &["appliance"]),
     ("signing", &["appliance"]),
-    ("vm-tests", &["appliance"]),
+    ("vm-tests", &["appliance", "signing"]),
 ];
 
 /// A module of the builder, and what it must not know of.

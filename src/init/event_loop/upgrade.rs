@@ -110,12 +110,12 @@ impl EventLoop {
         if installer.and_then(Worker::pid).is_some() {
             return refused(Code::Busy, "a bundle is being installed");
         }
-        if *wish == Wish::Install && !upgrading.systems.has_keys() {
+        if matches!(wish, Wish::Install { .. }) && !upgrading.systems.has_keys() {
             return refused(Code::NoKeys, "this image was built without keys: it believes nobody");
         }
         upgrading.systems.upgrade.may(wish).map_err(Refusal::Upgrade)?;
         match wish {
-            Wish::Install => Ok(()),
+            Wish::Install { .. } => Ok(()),
             Wish::Rollback => {
                 aside::may_roll_back(Path::new(data::AT), &self.volumes).map_err(Refusal::Upgrade)
             }
@@ -126,7 +126,7 @@ impl EventLoop {
     pub(super) fn upgrade(&mut self, wish: Wish) -> Result<Option<OwnedFd>, Refusal> {
         let done = match wish {
             Wish::Rollback => self.roll_back().map(|()| None),
-            Wish::Install => self.install().map(Some),
+            Wish::Install { announced } => self.install(announced).map(Some),
         };
         done.map_err(|failure| {
             error!("upgrade: {failure}");
@@ -144,7 +144,7 @@ impl EventLoop {
     }
 
     /// Starts the child that installs; returns the other end of its stream.
-    fn install(&mut self) -> Result<OwnedFd, Failure> {
+    fn install(&mut self, announced: Option<u64>) -> Result<OwnedFd, Failure> {
         let what = "take a bundle";
         let upgrading = self.upgrading.as_mut().ok_or("there is no second slot").or_cannot(what)?;
         // A full disk may have kept that from being written. The next system would take what was kept
@@ -152,7 +152,7 @@ impl EventLoop {
         upgrading.systems.adopt_data()?;
         let [esp, slot] = upgrading.systems.devices()?;
         let space = aside::space(Path::new(data::AT), &self.volumes)?;
-        let order = upgrading.systems.order(space);
+        let order = upgrading.systems.order(announced, space);
         let order = child::paper(&serde_json::to_vec(&order).or_cannot(what)?).or_cannot(what)?;
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
@@ -170,7 +170,7 @@ impl EventLoop {
             self.with(id, |worker| worker.give(vec![]));
             return Err(Failure::new(what, "what installs it can't be started"));
         }
-        self.tell_upgrade(Event::Asked(Wish::Install));
+        self.tell_upgrade(Event::Asked(Wish::Install { announced }));
         Ok(ours)
     }
 

@@ -4,6 +4,7 @@ use super::*;
 use appliance::hash::RootHash;
 use std::time::Duration;
 
+const INSTALL: Wish = Wish::Install { announced: None };
 const BLESSED: Entry = Entry::Blessed { number: 14 };
 
 fn counted(left: u8, done: u8) -> Entry {
@@ -205,7 +206,7 @@ fn a_trial_is_blessed_when_it_was_healthy_and_read() {
     assert_eq!(upgrade.on(Event::Checks(checks(&[])), at(41)), []);
     assert_eq!(upgrade.on_time(at(70)), []);
     assert_eq!(upgrade.on_time(at(71)), [Effect::ReadRoot]);
-    assert!(upgrade.may(&Wish::Install).is_err_and(|it| it.code == Code::Unblessed));
+    assert!(upgrade.may(&INSTALL).is_err_and(|it| it.code == Code::Unblessed));
     let bless = Effect::Write(Edit::Bless(Side::B));
     assert_eq!(upgrade.on(Event::Read(Ok(())), at(80)), [bless]);
     let listed = Listed { a: BLESSED, b: Entry::Blessed { number: 15 } };
@@ -213,7 +214,7 @@ fn a_trial_is_blessed_when_it_was_healthy_and_read() {
     assert_eq!(upgrade.on(written, at(81)), [Effect::Keep, Effect::Settled]);
     assert_eq!((upgrade.boot(), upgrade.deadline()), (Boot::Steady, None));
     assert_eq!(upgrade.kept().floor.as_deref(), Some("1.5"));
-    assert_eq!(upgrade.may(&Wish::Install), Ok(()));
+    assert_eq!(upgrade.may(&INSTALL), Ok(()));
 }
 
 #[test]
@@ -315,7 +316,7 @@ fn what_may_be_wished_depends_on_both_systems() {
         (broken, Some(Code::NoCounting), Some(Code::NoCounting)),
         (started, Some(Code::NoCounting), Some(Code::NoCounting)),
     ] {
-        assert_eq!(code(found.clone(), Wish::Install), install, "{found:?}");
+        assert_eq!(code(found.clone(), INSTALL), install, "{found:?}");
         assert_eq!(code(found.clone(), Wish::Rollback), rollback, "{found:?}");
     }
 }
@@ -327,8 +328,8 @@ fn an_installation_is_followed_to_its_end() {
     let begun = || Line::Begun { version: "3.0.0".into(), root_hash, total: 9 };
     let armed = || Line::Armed { version: "3.0.0".into(), root_hash };
     let mut upgrade = Upgrade::begin(found(BLESSED, BLESSED)).0;
-    assert_eq!(upgrade.on(Event::Asked(Wish::Install), at(1)), []);
-    assert!(upgrade.may(&Wish::Install).is_err_and(|it| it.code == Code::Busy));
+    assert_eq!(upgrade.on(Event::Asked(INSTALL), at(1)), []);
+    assert!(upgrade.may(&INSTALL).is_err_and(|it| it.code == Code::Busy));
     assert_eq!(upgrade.on(Event::Said(begun()), at(2)), [Effect::Keep]);
     assert!(upgrade.kept().tried.as_ref().is_some_and(|tried| !tried.armed));
     // It is killed: what the ESP lists then is what counts.
@@ -492,7 +493,7 @@ fn live(world: &mut World, cut: u64) {
         }
         let failing: &[&str] = if is_well && seconds > 20 { &[] } else { &["services"] };
         let mut effects = upgrade.on(Event::Checks(checks(failing)), at(seconds));
-        if world.random.u8(..200) == 0 && upgrade.may(&Wish::Install).is_ok() {
+        if world.random.u8(..200) == 0 && upgrade.may(&INSTALL).is_ok() {
             has_wished = true;
             effects.extend(wish(world, &mut upgrade, at(seconds)));
         }
@@ -509,7 +510,7 @@ fn wish(world: &mut World, upgrade: &mut Upgrade, now: Moment) -> Vec<Effect> {
     let other = upgrade.running().side.other();
     let number = world.random.u8(10..);
     let (version, root_hash) = (format!("{number}.0.0"), RootHash([number; 32]));
-    let mut effects = upgrade.on(Event::Asked(Wish::Install), now);
+    let mut effects = upgrade.on(Event::Asked(INSTALL), now);
     let come = world.random.u8(..4);
     if come > 0 {
         let line = Line::Begun { version: version.clone(), root_hash, total: 1 };

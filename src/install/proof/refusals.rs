@@ -22,7 +22,7 @@ fn refusal(change: Change) -> Refused {
 
 #[test]
 fn what_can_be_refused_is_refused_before_a_byte_is_written() {
-    let cases: [(Code, Change, &str); 23] = [
+    let cases: [(Code, Change, &str); 27] = [
         (Code::NotABundle, |s| s.bundle[0] ^= 1, "begin"),
         (Code::Manifest, |s| s.bundle[8..12].fill(0xff), "1048576"),
         (Code::Truncated, |s| s.bundle.truncate(0), "it ended"),
@@ -46,6 +46,10 @@ fn what_can_be_refused_is_refused_before_a_byte_is_written() {
         (Code::Space, |s| s.order.space.free = 999, "999 are free"),
         (Code::Manifest, |s| s.bundle = s.with_text(b"\xff"), "understood"),
         (Code::Truncated, |s| s.bundle.truncate(7), "it ended"),
+        (Code::Truncated, |s| s.order.announced = Some(1), "1 are announced"),
+        (Code::Oversized, |s| s.order.announced = Some(1 << 30), "1073741824 are announced"),
+        (Code::Chunk, |s| s.damage(0), "chunk 0 is damaged"),
+        (Code::Truncated, |s| s.bundle.truncate(Head::BYTES + 1500), "it ended"),
     ];
     for (code, change, says) in cases {
         let refused = refusal(change);
@@ -69,7 +73,7 @@ fn a_manifest_signed_for_others_sizes_is_refused() {
     assert_eq!(machine(&sample.order, &other), Code::ReadBack);
     let other = sample.with(|manifest| manifest.root.root_hash = RootHash([5; 32]));
     assert_eq!(machine(&sample.order, &other), Code::ReadBack);
-    let other = sample.with(|manifest| manifest.chunks.swap(0, 1));
+    let other = sample.with(|manifest| manifest.chunks.swap(1, 2));
     assert_eq!(machine(&sample.order, &other), Code::Chunk);
     let longer = [&sample.bundle[..], &[0]].concat();
     assert_eq!(machine(&sample.order, &longer), Code::Oversized);

@@ -77,6 +77,12 @@ impl Sample {
         self.with_text(&manifest.to_bytes().unwrap())
     }
 
+    /// One byte of the payload is another.
+    pub fn damage(&mut self, at: usize) {
+        let payload = self.bundle.len() - self.manifest.payload() as usize;
+        self.bundle[payload + at] ^= 1;
+    }
+
     /// The bundle with another text for a manifest, signed as well.
     pub fn with_text(&self, manifest: &[u8]) -> Vec<u8> {
         let payload = self.bundle.len() - self.manifest.payload() as usize;
@@ -97,6 +103,7 @@ fn order() -> Order {
     let (product, architecture) = ("pod".into(), "amd64".into());
     Order {
         side: Side::B,
+        announced: None,
         trust: Trust { product, architecture, keys, floor: None },
         version: "1.0.0".into(),
         running: Geometry { root_hash: RootHash([1; 32]), salt: Salt([1; 32]), data_blocks: 100 },

@@ -28,6 +28,7 @@ fn order(key: &SecretKey) -> Order {
     let (product, architecture) = ("pod".into(), "amd64".into());
     Order {
         side: Side::B,
+        announced: None,
         trust: Trust { product, architecture, keys, floor: None },
         version: "1".into(),
         running: Geometry { root_hash: RootHash([1; 32]), salt: Salt([1; 32]), data_blocks: 1 },

@@ -161,6 +161,7 @@ fn order(running: &Manifest) -> Result<Order> {
     };
     Ok(Order {
         side: Side::B,
+        announced: None,
         trust,
         version: running.version.to_string(),
         running: running.root.clone(),
