@@ -50,8 +50,8 @@ pub fn install<'a>(
     let (manifest, begun) = begin(order, source)?;
     let (version, root_hash) = (manifest.version.to_string(), manifest.root.root_hash);
     let total = begun + manifest.payload();
-    is_announced(order, total)?;
     let mut work = Work::prepare(order, manifest, disks)?;
+    is_announced(order, total)?;
     let first = work.fetch(0, source)?;
     tell(&Line::Begun { version: version.clone(), root_hash, total });
     work.clear()?;
