@@ -103,7 +103,10 @@ fn longest_gap(server: std::net::SocketAddr, is_over: &AtomicBool) -> Duration {
 /// Has the guest's program install on this host, onto what a disk's partitions hold.
 fn installer_kib(old: &Release, new: &Release) -> Result<u64> {
     let disk = Kept::of(&old.image, DISK);
-    let (esp, slot) = (disk.take_out("esp"), disk.take_out("slot-b"));
+    // The other slot comes with the first boot, and is as long.
+    let (esp, slot) = (disk.take_out("esp"), disk.take_out("slot-a"));
+    let length = fs::metadata(&slot)?.len();
+    File::create(&slot)?.set_len(length)?;
     let order = esp.with_extension("order");
     fs::write(&order, serde_json::to_vec(&self::order(&manifest(&old.bundle)?)?)?)?;
     let (ours, theirs) = UnixStream::pair()?;
