@@ -177,23 +177,10 @@ enum Verb {
         /// What `bundle` made, for example out/prose-pod-1.1.0.bundle.
         bundle: PathBuf,
         #[command(flatten)]
-        reach: pod::client::Reach,
-        #[command(flatten)]
-        options: pod::switch::Patience,
-        /// Print JSON for a machine, and no progress.
-        #[arg(long)]
-        json: bool,
+        switch: Switch,
     },
     /// Have a Pod that runs go back to the system before, and wait as `upgrade` does.
-    Rollback {
-        #[command(flatten)]
-        reach: pod::client::Reach,
-        #[command(flatten)]
-        options: pod::switch::Patience,
-        /// Print JSON for a machine, and no progress.
-        #[arg(long)]
-        json: bool,
-    },
+    Rollback(Switch),
     /// Become a program that dies with the process that started it; `run` uses it.
     #[command(hide = true)]
     Leash {
@@ -222,6 +209,37 @@ enum KeyVerb {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// How a Pod that runs is given another system.
+#[derive(Args)]
+struct Switch {
+    #[command(flatten)]
+    reach: pod::client::Reach,
+    #[command(flatten)]
+    patience: pod::switch::Patience,
+    /// Print JSON for a machine, and no progress.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Switch {
+    /// Prints what became of it. It is an error if the Pod went back.
+    fn end(
+        self,
+        act: impl FnOnce(
+            &pod::client::Reach,
+            &pod::switch::Patience,
+            &Progress,
+        ) -> Result<pod::switch::Outcome>,
+    ) -> Result<()> {
+        let progress = Progress::new(self.json);
+        let outcome = act(&self.reach, &self.patience, &progress);
+        progress.clear();
+        let outcome = outcome?;
+        print(self.json, &outcome, pod::switch::Outcome::print)?;
+        outcome.must_be_new()
+    }
 }
 
 #[derive(Args)]
@@ -340,22 +358,10 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Why { image, path, json } => {
             print(json, &verb::why::why(&image, &path)?, verb::why::Outcome::print)
         }
-        Verb::Upgrade { bundle, reach, options, json } => {
-            let progress = Progress::new(json);
-            let outcome = verb::upgrade::upgrade(&bundle, &reach, &options, &progress);
-            progress.clear();
-            let outcome = outcome?;
-            print(json, &outcome, pod::switch::Outcome::print)?;
-            outcome.must_be_new()
-        }
-        Verb::Rollback { reach, options, json } => {
-            let progress = Progress::new(json);
-            let outcome = verb::rollback::rollback(&reach, &options, &progress);
-            progress.clear();
-            let outcome = outcome?;
-            print(json, &outcome, pod::switch::Outcome::print)?;
-            outcome.must_be_new()
-        }
+        Verb::Upgrade { bundle, switch } => switch.end(|reach, patience, progress| {
+            verb::upgrade::upgrade(&bundle, reach, patience, progress)
+        }),
+        Verb::Rollback(switch) => switch.end(verb::rollback::rollback),
         Verb::Leash { parent, command } => qemu::process::leash(parent, &command),
         Verb::Programs { out, architecture } => {
             verb::programs::programs(out.as_deref(), architecture)

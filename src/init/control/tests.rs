@@ -235,7 +235,8 @@ fn backups_are_asked_for_where_there_is_a_gate_and_time() {
 fn upgrades_are_asked_for_until_the_end() {
     let ending = Machine { phase: Phase::Ending, ..machine() };
     let refused = |refusal| (Reply::Refused(refusal), None);
-    let (install, rollback) = (upgrade::Wish::Install { announced: Some(1) }, upgrade::Wish::Rollback);
+    let (install, rollback) =
+        (upgrade::Wish::Install { announced: Some(1) }, upgrade::Wish::Rollback);
     let state = Box::new(Upgrades::state(&Ring(vec![])));
     let accepted = (Reply::Accepted, Some(Effect::Upgrade(install.clone())));
     for (verb, machine, expected) in [
