@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use appliance::hash::Digest;
@@ -150,9 +152,11 @@ impl Programs {
         quiet: bool,
     ) -> Result<Programs> {
         let Some(folder) = folder else {
-            let checkout = checkout(recipe)?;
+            let all = wanted.iter().copied().chain([Program::Init, Program::Loader]);
+            let made = compile(all, &checkout(recipe)?, architecture, quiet)?;
             return Programs::read(wanted, |program| {
-                compile(program, &checkout, architecture, quiet)
+                let path = made.get(&program).cloned();
+                path.with_context(|| format!("internal error: no program {}", program.name()))
             });
         };
         Programs::read(wanted, |program| Ok(folder.join(program.name())))
@@ -218,12 +222,40 @@ pub fn checkout(path: &Path) -> Result<PathBuf> {
     })
 }
 
+/// Compiles guest programs of `checkout`; returns where each is.
+///
+/// Those of one profile are compiled beside those of the other: each ends with a single thread that
+/// optimizes it as a whole, and cargo keeps the profiles' files apart.
+pub fn compile(
+    programs: impl IntoIterator<Item = Program>,
+    checkout: &Path,
+    architecture: Architecture,
+    quiet: bool,
+) -> Result<BTreeMap<Program, PathBuf>> {
+    let mut profiles = BTreeMap::<&str, BTreeSet<Program>>::new();
+    for program in programs {
+        profiles.entry(program.source().1).or_default().insert(program);
+    }
+    let one = |program| Ok((program, compile_one(program, checkout, architecture, quiet)?));
+    thread::scope(|scope| {
+        let of = |programs: BTreeSet<Program>| {
+            scope.spawn(move || programs.into_iter().map(one).collect::<Result<Vec<_>>>())
+        };
+        let threads: Vec<_> = profiles.into_values().map(of).collect();
+        let results = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        let made = results.collect::<Result<Vec<_>>>()?;
+        Ok(made.into_iter().flatten().collect())
+    })
+}
+
 /// Compiles a guest program of `checkout`; returns where it is.
 ///
 /// The bytes depend on the sources, the pinned compiler and the host's C library (and compiler, for
 /// SQLite and Zstandard), and nothing else: paths are remapped, and each program is compiled by itself, since
 /// cargo gives crates the features that any of the packages named wants of them.
-pub fn compile(
+fn compile_one(
     program: Program,
     checkout: &Path,
     architecture: Architecture,
@@ -240,7 +272,9 @@ pub fn compile(
         .args(["build", "--locked", "--package", package, "--bin", program.name()])
         .args(["--profile", profile, "--target", target])
         .env("CARGO_ENCODED_RUSTFLAGS", flags(program, checkout, &target_folder)?.join("\x1f"))
-        .env("CARGO_TARGET_DIR", &target_folder);
+        .env("CARGO_TARGET_DIR", &target_folder)
+        // Two bars on one line would be none.
+        .env("CARGO_TERM_PROGRESS_WHEN", "never");
     if program == Program::Loader {
         command.args(["--features", "program"]);
     }

@@ -12,8 +12,7 @@ use crate::programs::{self, Program};
 /// `out`.
 pub fn programs(out: Option<&Path>, architecture: Architecture) -> Result<()> {
     let checkout = programs::checkout(Path::new("."))?;
-    for program in Program::ALL {
-        let made = programs::compile(program, &checkout, architecture, false)?;
+    for (program, made) in programs::compile(Program::ALL, &checkout, architecture, false)? {
         programs::read(program, &made)?;
         let Some(out) = out else {
             println!("{}", made.display());
