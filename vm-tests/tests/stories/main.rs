@@ -1,6 +1,7 @@
 //! The stories: what the appliance does when this or that happens to it. One program, so that as many
 //! of them run at a time as there are seats for machines.
 
+mod at_length;
 mod backup;
 mod boot;
 mod client;
@@ -12,7 +13,6 @@ mod gate;
 mod harness;
 mod isolation;
 mod loader;
-mod mutants;
 mod network;
 mod never_frozen;
 mod people;
@@ -20,8 +20,5 @@ mod pod;
 mod power_cuts;
 mod root;
 mod run;
-mod steadfast;
 mod supervision;
-mod upgrade;
-mod upgrade_cuts;
 mod verity;

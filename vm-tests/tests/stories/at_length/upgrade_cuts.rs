@@ -9,7 +9,7 @@ use vm_tests::releases::Release;
 use vm_tests::writes::Entry;
 use vm_tests::{BOOT, SOON, is_long};
 
-use crate::upgrade::{BLESSED_WITHIN, LIFE};
+use super::upgrade::{BLESSED_WITHIN, LIFE};
 
 mod replay;
 
