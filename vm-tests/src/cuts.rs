@@ -74,6 +74,7 @@ pub struct State<'a> {
     durable: Rc<Layer<'a>>,
     /// What isn't flushed, by number.
     loose: BTreeMap<u64, Piece<'a>>,
+    entry: usize,
     name: String,
     is_settled: bool,
 }
@@ -162,7 +163,8 @@ impl<'a> Cuts<'a> {
         // The last that is planned is the whole of the window.
         let is_settled = self.then == Then::AllLast && self.planned.is_empty();
         let (base, durable) = (Rc::clone(&self.base), Rc::clone(&self.durable));
-        State { base, durable, loose, name: self.name(cut), is_settled }
+        let entry = self.window.last().map_or(0, |write| write.number);
+        State { base, durable, loose, entry, name: self.name(cut), is_settled }
     }
 
     /// For messages: what is there of which entries, and of a torn one which sectors.
@@ -284,6 +286,11 @@ impl State<'_> {
         let durable = self.durable.range(sectors.clone());
         let durable = durable.filter(|(sector, _)| !self.loose.contains_key(sector));
         durable.chain(self.loose.range(sectors).map(|(sector, piece)| (*sector, piece)))
+    }
+
+    /// The last entry of the log that it may have something of.
+    pub fn entry(&self) -> usize {
+        self.entry
     }
 
     /// Is all that was written until then there, and flushed?
