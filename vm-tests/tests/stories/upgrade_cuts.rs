@@ -10,8 +10,9 @@
 //! | states judged, at least | 1,000 | 10,000 |
 //! | of them booted, at least one for each system that is next | 3 | 21 |
 //!
-//! So every state of the directory that the loader reads is tried: its writes stand alone between two
-//! flushes, firmware's has three new sectors. The samples are the same each time, for the same log.
+//! So every state of the directory that the loader reads is tried: each write of it is one sector, or
+//! firmware's, of which three are new and beside which there is none. The samples are the same each
+//! time, for the same log.
 //!
 //! Not tried here: a sector that is itself torn (`src/appliance/esp/tests.rs` does), and writes that
 //! QEMU noted before a flush although they came during it.
