@@ -8,11 +8,10 @@
 //! states    {} a b ab │ ab + each combination of c d e │ abcde + …
 //! ```
 //!
-//! Of few writes every combination is tried; of many each that was cut after one of them, those that
-//! tell most, and a sample of the rest.
-//! A state that was there already doesn't come again, unless a flush has just settled it.
+//! Of few writes, all; of many, some ([`Effort`]). A state that was there already doesn't come again,
+//! unless a flush has just settled it. For the same log they are the same each time.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::fs::File;
 use std::ops::Range;
@@ -27,22 +26,11 @@ use crate::disk::Disk;
 use crate::writes::{Entry, SECTOR};
 
 mod layer;
+mod plan;
 
 use layer::{Layer, Piece};
-
-/// How much is tried.
-#[derive(Debug, Clone, Copy)]
-pub struct Effort {
-    /// Up to so many writes between two flushes, every combination of them.
-    pub all_of: usize,
-    /// Of each way to cut more, so many.
-    pub picks: usize,
-    /// Of each way to tear a write, so many.
-    pub tears: usize,
-}
-
-/// What may be done to the writes since a flush: which sectors of which write are there, in order.
-type Cut = Vec<(usize, Range<usize>)>;
+use plan::{Cut, Shape, plan};
+pub use plan::{Effort, Random};
 
 /// A write since the last flush.
 #[derive(Debug)]
@@ -86,6 +74,7 @@ pub struct State<'a> {
     durable: Rc<Layer<'a>>,
     /// What isn't flushed, by number.
     loose: BTreeMap<u64, Piece<'a>>,
+    entry: usize,
     name: String,
     is_settled: bool,
 }
@@ -138,11 +127,24 @@ impl<'a> Cuts<'a> {
                 Some((_, Entry::Discard { .. } | Entry::Mark)) => {}
             }
         };
-        let lengths: Vec<usize> = self.window.iter().map(|write| write.pieces.len()).collect();
-        if !lengths.is_empty() {
-            self.planned = plan(&lengths, self.effort, &mut self.random).into();
+        if !self.window.is_empty() {
+            self.planned = plan(&self.shapes(), self.effort, &mut self.random).into();
         }
         true
+    }
+
+    /// Of the window's writes, each after all before it.
+    fn shapes(&self) -> Vec<Shape> {
+        let mut before = HashMap::new();
+        let mut is_news = |(sector, piece): &(u64, Piece)| {
+            let durable = self.durable.get(*sector).map_or(0, |piece| piece.weight);
+            before.insert(*sector, piece.weight).unwrap_or(durable) != piece.weight
+        };
+        let mut shape = |write: &Write| {
+            let news = (0..).zip(&write.pieces).filter(|(_, piece)| is_news(piece));
+            Shape { length: write.pieces.len(), news: news.map(|(index, _)| index).collect() }
+        };
+        self.window.iter().map(&mut shape).collect()
     }
 
     fn state(&self, cut: &Cut) -> State<'a> {
@@ -161,7 +163,8 @@ impl<'a> Cuts<'a> {
         // The last that is planned is the whole of the window.
         let is_settled = self.then == Then::AllLast && self.planned.is_empty();
         let (base, durable) = (Rc::clone(&self.base), Rc::clone(&self.durable));
-        State { base, durable, loose, name: self.name(cut), is_settled }
+        let entry = self.window.last().map_or(0, |write| write.number);
+        State { base, durable, loose, entry, name: self.name(cut), is_settled }
     }
 
     /// For messages: what is there of which entries, and of a torn one which sectors.
@@ -210,40 +213,6 @@ pub fn after<'a>(base: &Path, log: &'a [Entry]) -> Result<State<'a>> {
     while cuts.advance() {}
     let whole = (0..cuts.window.len()).map(|index| (index, 0..cuts.window[index].pieces.len()));
     Ok(cuts.state(&whole.collect()))
-}
-
-/// Which cuts of writes of these lengths, in sectors, are tried.
-fn plan(lengths: &[usize], effort: Effort, random: &mut Random) -> Vec<Cut> {
-    let count = lengths.len();
-    let whole = |index: usize| (index, 0..lengths[index]);
-    let mut cuts: Vec<Cut> = vec![];
-    if count <= effort.all_of {
-        let there = |set: usize| (0..count).filter(move |index| set >> index & 1 == 1);
-        cuts.extend((0..(1 << count) - 1).map(|set| there(set).map(whole).collect()));
-    } else {
-        cuts.extend((0..count).map(|end| (0..end).map(whole).collect()));
-        let pick = |random: &mut Random| random.pick(0..count, effort.picks);
-        let but = |left_out| (0..count).filter(move |index| *index != left_out);
-        cuts.extend(pick(random).into_iter().map(|index| but(index).map(whole).collect()));
-        cuts.extend(pick(random).into_iter().map(|index| vec![whole(index)]));
-        for _ in 0..effort.picks {
-            cuts.push((0..count).filter(|_| random.draw() & 1 == 1).map(whole).collect());
-        }
-    }
-    let many = count > effort.all_of;
-    for index in random.pick(0..count, if many { effort.picks } else { count }) {
-        let length = lengths[index];
-        let before = || (0..index).map(whole);
-        for end in random.pick(1..length, effort.tears) {
-            cuts.push(before().chain([(index, 0..end)]).collect());
-        }
-        for sector in random.pick(0..length, effort.tears) {
-            cuts.push(before().chain([(index, sector..sector + 1)]).collect());
-        }
-    }
-    // Last: what comes after this has it, if a flush follows.
-    cuts.push((0..count).map(whole).collect());
-    cuts
 }
 
 /// A write's sectors, with what each adds to a digest.
@@ -319,6 +288,11 @@ impl State<'_> {
         durable.chain(self.loose.range(sectors).map(|(sector, piece)| (*sector, piece)))
     }
 
+    /// The last entry of the log that it may have something of.
+    pub fn entry(&self) -> usize {
+        self.entry
+    }
+
     /// Is all that was written until then there, and flushed?
     pub fn is_settled(&self) -> bool {
         self.is_settled
@@ -334,32 +308,6 @@ impl State<'_> {
 impl fmt::Display for State<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
-    }
-}
-
-/// Numbers that look random, the same each time (splitmix64).
-#[derive(Debug)]
-pub struct Random(pub u64);
-
-impl Random {
-    /// The next one.
-    pub fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// All of `range` if there are no more than `count`; else its ends and some others, in order.
-    fn pick(&mut self, range: Range<usize>, count: usize) -> Vec<usize> {
-        if range.len() <= count {
-            return range.collect();
-        }
-        let mut picked = std::collections::BTreeSet::from([range.start, range.end - 1]);
-        while picked.len() < count {
-            picked.insert(range.start + (self.draw() % range.len() as u64) as usize);
-        }
-        picked.into_iter().take(count).collect()
     }
 }
 

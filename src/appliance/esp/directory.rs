@@ -16,9 +16,11 @@
 //!
 //! And if the power goes in the middle of a sector (which disks say they don't do)? Then each entry
 //! is the old one or the new one. The good one is both; and no system on trial is ever left with a
-//! name that the loader would boot without counting: a short name that ends in `.EFI` is never
-//! separated from its long one, but is replaced first, alone, by one with the same checksum that
-//! doesn't.
+//! name that the loader would boot without counting, since a short name that ends in `.EFI` is never
+//! separated from its long one. Where firmware appended the two, the directory's new end takes the long
+//! one's place, and who reads it sees neither: each edit is one sector. Only of firmware that takes
+//! deleted places again such a name may stand before the end: then it is replaced first, alone, by one
+//! with the same checksum that doesn't end so.
 
 use std::array;
 
@@ -45,8 +47,6 @@ pub struct Directory {
 struct File {
     /// Where its short name stands.
     slot: usize,
-    /// Does its long name stand before that?
-    is_long: bool,
     side: Side,
     /// The name that counts.
     name: String,
@@ -142,9 +142,8 @@ impl Directory {
     /// if there is nothing to do.
     pub fn clear(&self, side: Side) -> Result<Vec<Sector>, Cannot> {
         let kept = self.trusted(side.other()).ok_or(Cannot::NothingElse)?;
-        let tame = self.tame(Some(kept));
-        let cleared = tame.place(side, None, Some(kept));
-        Ok(self.changes([tame.sector, cleared]))
+        let cleared = self.place(side, None, Some(kept));
+        Ok(self.changes([self.tame(Some(kept), &cleared), cleared]))
     }
 
     /// Puts a side on trial: it boots next, `tries` times at most. The last sector is the commit;
@@ -164,7 +163,8 @@ impl Directory {
         self.try_as(side, tries, Some(Name { number, tries: None }))
     }
 
-    /// Trusts a side that is on trial. The other one stays as it is, if it is trusted, too.
+    /// Trusts a side that is on trial: one sector. The other one stays as it is, if it is trusted,
+    /// too.
     pub fn bless(&self, side: Side) -> Result<Vec<Sector>, Cannot> {
         let number = match self.entry(side) {
             Entry::Counted { number, .. } => number,
@@ -172,9 +172,8 @@ impl Directory {
             Entry::Off | Entry::Foreign(_) => return Err(Cannot::State("on trial")),
         };
         let kept = self.trusted(side.other());
-        let tame = self.tame(kept);
-        let blessed = tame.place(side, Some(Name { number, tries: None }), kept);
-        Ok(self.changes([tame.sector, blessed]))
+        let blessed = self.place(side, Some(Name { number, tries: None }), kept);
+        Ok(self.changes([self.tame(kept, &blessed), blessed]))
     }
 
     /// The trial of a side that is called `before` until then.
@@ -185,13 +184,12 @@ impl Directory {
             return Err(Cannot::Numbers);
         }
         let tries = tries.clamp(1, 9);
-        let tame = self.tame(Some(kept));
-        let tidy = tame.place(side, before, Some(kept));
-        let armed = tame.place(side, Some(Name { number, tries: Some((tries, 0)) }), Some(kept));
+        let tidy = self.place(side, before, Some(kept));
+        let armed = self.place(side, Some(Name { number, tries: Some((tries, 0)) }), Some(kept));
         if entry::end(&armed) + 2 * usize::from(tries) > ENTRIES {
             return Err(Cannot::Room);
         }
-        Ok(self.changes([tame.sector, tidy, armed]))
+        Ok(self.changes([self.tame(Some(kept), &tidy), tidy, armed]))
     }
 
     /// Those of `sectors` that change something.
@@ -224,19 +222,19 @@ impl Directory {
         numbers.map(|name| name.number).max().unwrap_or(0)
     }
 
-    /// The same, but that no short name except the kept one ends in `.EFI`. Long names, which are
-    /// what counts, stay and stay valid: each short name keeps its checksum.
-    fn tame(&self, kept: Option<usize>) -> Directory {
-        let mut tame = self.clone();
-        for file in tame.files.iter_mut().filter(|file| Some(file.slot) != kept) {
+    /// What has to be written before `next`, so that no torn sector separates a short name that ends
+    /// in `.EFI` from its long one: the same, but that such a name, unless it is kept or `next` ends
+    /// before it, is another one. Long names, which are what counts, stay and stay valid: each short
+    /// name keeps its checksum.
+    fn tame(&self, kept: Option<usize>, next: &Sector) -> Sector {
+        let mut tame = self.sector;
+        let end = entry::end(next);
+        for file in self.files.iter().filter(|file| Some(file.slot) != kept && file.slot <= end) {
             let start = file.slot * entry::SIZE;
             let short: [u8; 11] = array::from_fn(|at| self.sector[start + at]);
             if short.ends_with(b"EFI") {
                 let short = harmless(file.side, entry::checksum(&short));
-                tame.sector[start..start + short.len()].copy_from_slice(&short);
-                if !file.is_long {
-                    file.name = String::from_utf8_lossy(&short).into_owned();
-                }
+                tame[start..start + short.len()].copy_from_slice(&short);
             }
         }
         tame
@@ -284,12 +282,12 @@ fn file(found: &Found, runs: Runs) -> Result<File, NotOurs> {
     let (Some(side), Kind::File) = (side, found.kind()) else {
         return Err(NotOurs::Directory("it holds something else than its two files"));
     };
-    let (is_long, name) = match found.long() {
-        Long::Is(name) => (true, name),
-        Long::None => (false, found.displayed()),
+    let name = match found.long() {
+        Long::Is(name) => name,
+        Long::None => found.displayed(),
         Long::Longer => return Err(NotOurs::Directory("a file has a longer name")),
     };
-    Ok(File { slot: found.slot, is_long, side, name })
+    Ok(File { slot: found.slot, side, name })
 }
 
 /// The short name under which the loader doesn't see a side. A long one before it makes it seen.

@@ -56,6 +56,17 @@ fn count_try(sector: &Sector) -> Sector {
     self::sector(&entries)
 }
 
+/// What other firmware may do: the new entries take the places of the old ones.
+fn count_try_in_place(sector: &Sector) -> Sector {
+    let mut entries: Vec<entry::Bytes> = count_try(sector).as_chunks::<32>().0.to_vec();
+    let end = entry::end(entries.as_flattened());
+    let (_, old, _) = list(sector).into_iter().rfind(|(name, ..)| name.contains('+')).unwrap();
+    entries.swap(old - 1, end - 2);
+    entries.swap(old, end - 1);
+    entries[end - 2..end].fill([0; 32]);
+    self::sector(&entries)
+}
+
 /// Names, places and clusters of the files in a sector, read as firmware reads them.
 fn list(sector: &Sector) -> Vec<(String, usize, u32)> {
     let mut files = vec![];
@@ -113,6 +124,7 @@ fn states() -> Vec<(Side, Sector)> {
             states.push((side, sector));
         }
         now = last(parse(&states[states.len() - 1].1).arm(side, 3));
+        states.push((side, count_try_in_place(&now)));
         states.push((side, now));
         for _ in 0..3 {
             let now = count_try(&states[states.len() - 1].1);
@@ -148,8 +160,12 @@ fn a_system_is_armed_tried_and_blessed_and_the_next_one_takes_the_other_side() {
     let bad = count_try(&count_try(&now));
     assert_eq!(show(&bad), ". .. p1.efi SLOTAOFF - - - - - - p2+0-3.efi P2_0-3~1EFI");
     assert_eq!(parse(&bad).boots()[0].0, Side::A);
-    assert_eq!(show(&last(parse(&bad).clear(Side::B))), show(&cleared));
-    now = last(parse(&now).bless(Side::B));
+    let condemned = parse(&bad).clear(Side::B).unwrap();
+    assert_eq!(condemned.len(), 1, "condemning is one sector");
+    assert_eq!(show(&condemned[0]), show(&cleared));
+    let blessed = parse(&now).bless(Side::B).unwrap();
+    assert_eq!(blessed.len(), 1, "blessing is one sector");
+    now = blessed[0];
     assert_eq!(show(&now), ". .. p1.efi SLOTAOFF p2.efi SLOTBOFF");
     assert_eq!(parse(&now).bless(Side::B), Ok(vec![]));
     let again = parse(&now).try_again(Side::A, 1).unwrap();
@@ -161,6 +177,11 @@ fn a_system_is_armed_tried_and_blessed_and_the_next_one_takes_the_other_side() {
     assert_eq!(parse(&now).clear(Side::A), Ok(vec![]));
     now = last(parse(&now).arm(Side::A, 3));
     assert_eq!(show(&now), ". .. p3+3-0.efi SLOTAOFF p2.efi SLOTBOFF");
+    let reused = count_try_in_place(&now);
+    assert_eq!(show(&reused), ". .. p3+2-1.efi P3_2-1~1EFI p2.efi SLOTBOFF");
+    let steps = parse(&reused).bless(Side::A).unwrap();
+    assert_eq!(steps.len(), 2, "its short name goes first, alone");
+    assert_eq!(show(&steps[1]), ". .. p3.efi SLOTAOFF p2.efi SLOTBOFF");
     now = last(parse(&count_try(&now)).bless(Side::A));
     assert_eq!(show(&now), ". .. p3.efi SLOTAOFF p2.efi SLOTBOFF");
 }

@@ -40,7 +40,7 @@ fn states(disk: &str, log: &[Entry], effort: Effort) -> (Vec<String>, Vec<String
 #[test]
 fn the_states_of_a_small_log_are_exactly_these() {
     let flush = Entry::Flush;
-    let table: [(&str, Vec<Entry>, &[&str]); 7] = [
+    let table: [(&str, Vec<Entry>, &[&str]); 8] = [
         ("nothing is written", vec![], &["...."]),
         ("one write is there or not", vec![write(1, "a")], &["....", ".a.."]),
         (
@@ -54,9 +54,17 @@ fn the_states_of_a_small_log_are_exactly_these() {
             &["....", "a...", "ab.."],
         ),
         (
-            "a write is torn: its first sectors, or a single one",
+            "a write is torn: any of its sectors are there",
             vec![write(0, "abc"), flush.clone()],
-            &["....", "..c.", ".b..", "a...", "ab..", "abc."],
+            &["....", "..c.", ".b..", ".bc.", "a...", "a.c.", "ab..", "abc."],
+        ),
+        (
+            "of a torn write those sectors count that are new",
+            vec![write(0, "abc"), flush.clone(), write(0, "abxy"), flush.clone()],
+            &[
+                "....", "..c.", ".b..", ".bc.", "a...", "a.c.", "ab..", "abc.", "abcy", "abx.",
+                "abxy",
+            ],
         ),
         (
             "the later of two writes to a sector wins",

@@ -38,6 +38,8 @@ pub struct Recorded {
 pub struct Judged<'a> {
     pub states: usize,
     pub counts: BTreeMap<Boots, usize>,
+    /// How many the old system's writes left, and how many firmware's and the new one's.
+    pub of_boots: [usize; 2],
     /// Some of each.
     pub samples: Vec<(Boots, State<'a>)>,
 }
@@ -98,12 +100,13 @@ impl Recorded {
         let mut upgrade = self.upgrade(Until::Blessed)?;
         let started = Instant::now();
         let mut found: BTreeMap<Boots, (usize, Vec<State>)> = BTreeMap::new();
-        let mut random = Random(3);
+        let (mut random, mut of_boots) = (Random(3), [0; 2]);
         for state in Cuts::of(&self.base, &self.log, effort())? {
             let boots = upgrade.judge(&state).with_context(|| state.to_string())?;
             data.judge(&state).with_context(|| state.to_string())?;
             let (count, samples) = found.entry(boots).or_default();
             *count += 1;
+            of_boots[usize::from(state.entry() >= self.olds)] += 1;
             let at = random.draw() as usize % *count;
             match samples.len() < kept {
                 true => samples.push(state),
@@ -114,8 +117,8 @@ impl Recorded {
             found.iter().map(|(boots, (count, _))| (*boots, *count)).collect();
         let states = counts.values().sum();
         println!(
-            "{states} states judged in {:.1} s: {counts:?}; folders, UKIs, roots {:?}; file \
-             systems, tables {:?}",
+            "{states} states judged in {:.1} s: {counts:?}, of the two boots {of_boots:?}; folders, \
+             UKIs, roots {:?}; file systems, tables {:?}",
             started.elapsed().as_secs_f64(),
             upgrade.counts(),
             data.counts()
@@ -123,7 +126,7 @@ impl Recorded {
         let samples = found
             .into_iter()
             .flat_map(|(boots, (_, states))| states.into_iter().map(move |state| (boots, state)));
-        Ok(Judged { states, counts, samples: samples.collect() })
+        Ok(Judged { states, counts, of_boots, samples: samples.collect() })
     }
 
     /// The first complaint about what a changed install would leave.
