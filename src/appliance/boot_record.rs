@@ -37,7 +37,8 @@ pub struct Record {
     pub sequence: u64,
     /// Boots in a row that began, and weren't seen to be good.
     pub unproven: u32,
-    /// Those of them that PID 1 itself gave up.
+    /// Those of them that PID 1 itself gave up, or that never got as far as the root: then it was
+    /// dm-verity that restarted the machine, most likely.
     pub failures: u32,
     /// The other system had its try, and since then no boot was good.
     pub other_was_tried: bool,
@@ -87,12 +88,17 @@ impl Record {
         SECTORS[usize::from(self.sequence % 2 == 1)]
     }
 
-    /// A boot of a system that was blessed begins.
+    /// A boot of a system that was blessed begins. Until [`Self::arrived`], it has failed.
     pub fn begun(self) -> Record {
-        Record { unproven: self.unproven.saturating_add(1), ..self.next() }
+        Record { unproven: self.unproven.saturating_add(1), ..self.failed() }
     }
 
-    /// PID 1 gives it up.
+    /// It has opened its root, and read PID 1 from there.
+    pub fn arrived(self) -> Record {
+        Record { failures: self.failures.saturating_sub(1), ..self.next() }
+    }
+
+    /// PID 1 gives it up, after [`Self::arrived`].
     pub fn failed(self) -> Record {
         Record { failures: self.failures.saturating_add(1), ..self.next() }
     }
@@ -174,7 +180,7 @@ mod tests {
         let mut disk = [[0; BYTES]; 2];
         let mut record = Record::default();
         for step in 0..20 {
-            record = if step % 3 == 2 { record.ended() } else { record.begun() };
+            record = if step % 3 == 2 { record.ended() } else { record.begun().arrived() };
             let before = Record::newest([&disk[0], &disk[1]]);
             let place = usize::from(record.sector() == SECTORS[1]);
             assert_ne!(Record::parse(&disk[place]).filter(|it| *it == before), Some(record));
@@ -185,24 +191,37 @@ mod tests {
 
     #[test]
     fn the_other_system_gets_one_try_until_a_boot_is_good() {
-        let boots = |count: u32, fails: bool| {
-            let one = |record: Record| {
-                let begun = record.begun();
-                if fails { begun.failed() } else { begun }
+        enum How {
+            /// The initrd gave it up, or the kernel in the middle of that.
+            Lost,
+            Failed,
+            Cut,
+        }
+        let boots = |count: u32, how: How| {
+            let one = |record: Record| match how {
+                How::Lost => record.begun(),
+                How::Failed => record.begun().arrived().failed(),
+                How::Cut => record.begun().arrived(),
             };
             (0..count).fold(Record::default(), |record, _| one(record))
         };
-        for (count, fails, enough) in
-            [(3, true, false), (4, true, true), (11, false, false), (12, false, true)]
-        {
-            assert_eq!(boots(count, fails).is_enough(), enough, "{count} {fails}");
+        for (count, how, enough) in [
+            (3, How::Lost, false),
+            (4, How::Lost, true),
+            (3, How::Failed, false),
+            (4, How::Failed, true),
+            (11, How::Cut, false),
+            (12, How::Cut, true),
+        ] {
+            assert_eq!(boots(count, how).is_enough(), enough, "{count}");
         }
-        let tried = boots(4, true).tries_other();
-        let again = (0..99).fold(tried, |record, _| record.begun().failed());
+        let tried = boots(4, How::Failed).tries_other();
+        let again = (0..99).fold(tried, |record, _| record.begun().arrived().failed());
         assert!(!again.is_enough() && again.other_was_tried);
         assert!(again.proved().is_clean() && !again.is_clean());
         // Whoever switches off and on all day isn't meant.
-        let orderly = (0..99).fold(Record::default(), |record, _| record.begun().ended());
+        let boot = |record: Record| record.begun().arrived().ended();
+        let orderly = (0..99).fold(Record::default(), |record, _| boot(record));
         assert!(orderly.is_clean());
     }
 }

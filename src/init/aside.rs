@@ -23,7 +23,7 @@
 //!
 //! Systems read these files that are older and newer than the one that wrote them: a field may be
 //! added, never changed. What belongs to the machine (its id, its clock, its journal, its verdicts)
-//! isn't set back.
+//! isn't set back. What can't be understood of them is renamed to `….damaged`, and serves nobody.
 
 mod copying;
 mod plan;
@@ -62,8 +62,9 @@ const VOLUMES: &str = "volumes";
 const SETTINGS: &str = "settings.json";
 /// As long as copying or clearing may take; a trial fails that takes longer.
 const WITHIN: Duration = Duration::from_secs(30 * 60);
-/// As long as PID 1, among its services, counts files.
-const COUNTED_WITHIN: Duration = Duration::from_secs(1);
+/// As long as PID 1, among its services, counts files, and as many.
+const COUNTED_WITHIN: Duration = Duration::from_millis(500);
+const MOST_COUNTED: u32 = 50_000;
 /// A disk with less than one part of so many free is nearly full.
 const LOW: u64 = 10;
 const MIB: u64 = 1 << 20;
@@ -96,13 +97,13 @@ pub struct Amount {
 }
 
 /// Sees to it that the data is what this boot's system may use: kept aside if it is tried for the
-/// first time, set back if another was tried in vain. To be called once the data is mounted and an
+/// first time, set back if another was tried in vain. What is said of it and makes no sense is put
+/// aside, but by a trial that there is something to go back from: that fails. To be called once the data is mounted and an
 /// exchange that was cut short is finished, before volumes are mounted: it may take as long as
 /// [`WITHIN`], with the watchdog fed. A failure has changed nothing that the system before needs; a
 /// trial has failed with it.
 pub fn settle(data: &Path, boot: &Boot, volumes: &[Volume]) -> Result<(), Failure> {
-    let known = Known::read(data)?;
-    let steps = known.plan(boot)?;
+    let steps = Known::believed(data, boot)?.plan(boot)?;
     let settled = match steps.is_empty() {
         true => Settled::default(),
         false => tool::in_child("aside", "settle whose data it is", WITHIN, || {
@@ -124,13 +125,16 @@ pub fn bless(data: &Path, system: &System) -> Result<(), Failure> {
 
 /// Nothing stays of what a failed trial made: for one who erases the data.
 pub fn forget(data: &Path) {
-    in_background(data, || clear_of(data, true));
+    in_background(data, || {
+        let _ = fs::remove_file(keep::damaged(&data.join(MARKER)));
+        clear_of(data, true)
+    });
 }
 
 /// What keeping the data aside would take, and what there is for it. Who asks isn't kept waiting: of
 /// more files than can be counted soon, all that is used counts.
 pub fn space(data: &Path, volumes: &[Volume]) -> Result<Space, Failure> {
-    room::measure(data, volumes, clock::now() + COUNTED_WITHIN)
+    room::measure(data, volumes, clock::now() + COUNTED_WITHIN, MOST_COUNTED)
 }
 
 /// May the other slot's system, which was blessed once, be given this data? It may not if what runs
@@ -154,6 +158,14 @@ fn other_must_know(data: &Path) -> Result<(), Failure> {
 impl Known {
     fn read(data: &Path) -> Result<Known, Failure> {
         Ok(Known { record: read(&data.join(SYSTEM))?, marker: read(&data.join(MARKER))? })
+    }
+
+    fn believed(data: &Path, boot: &Boot) -> Result<Known, Failure> {
+        if boot.is_trial && boot.is_other_blessed {
+            return Known::read(data);
+        }
+        let (record, marker) = (data.join(SYSTEM), data.join(MARKER));
+        Ok(Known { record: believed(&record), marker: believed(&marker) })
     }
 }
 
@@ -207,6 +219,8 @@ fn carry_out(
 
 fn keep_aside(data: &Path, boot: &Boot, volumes: &[Volume]) -> Result<Amount, Failure> {
     let marker = Marker::new(data, &boot.system)?;
+    // Its copy goes now.
+    let _ = fs::remove_file(keep::damaged(&data.join(MARKER)));
     let mut copying = Copying::new(data, volumes, &marker);
     loop {
         match copying.step() {
@@ -259,17 +273,17 @@ fn seen(found: &fs::Metadata) -> (u32, u64, i64, i64) {
 /// And if the power goes here? The first write says whose data it is, which is what decides; a
 /// marker that is left says the same to who was tried.
 fn adopt(data: &Path, system: &System) -> Result<(), Failure> {
-    let known = Known::read(data)?;
-    let before = known.record.map(|record| record.system);
+    let known: Option<Record> = believed(&data.join(SYSTEM));
+    let before = known.map(|record| record.system);
     if before.as_ref() != Some(system) {
         write(&data.join(SYSTEM), &Record { system: system.clone(), before })?;
     }
-    match known.marker {
-        None => Ok(()),
-        Some(_) => {
-            let path = data.join(MARKER);
-            let removed = fs::remove_file(&path).and_then(|()| fs::File::open(data)?.sync_all());
-            removed.or_cannot(format_args!("remove {}", path.display()))
+    let marker = data.join(MARKER);
+    match fs::remove_file(&marker) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => {
+            let removed = removed.and_then(|()| fs::File::open(data)?.sync_all());
+            removed.or_cannot(format_args!("remove {}", marker.display()))
         }
     }
 }
@@ -285,7 +299,7 @@ fn in_background(data: &Path, clear: impl FnOnce() -> Result<(), Failure>) {
     if !is_left(ASIDE) && !is_left(FAILED) {
         return;
     }
-    let cleared = sys::fork(|| match clear() {
+    let cleared = sys::fork(&[], || match clear() {
         Ok(()) => 0,
         Err(failure) => {
             warning!("{failure}");
@@ -302,9 +316,11 @@ fn clear(data: &Path) -> Result<(), Failure> {
     clear_of(data, found.blocks_available() as u64 * LOW < found.blocks() as u64)
 }
 
-/// A copy without a marker is nobody's. What a failed trial made stays unless the disk is nearly full.
+/// A copy without a marker is nobody's; one whose marker is damaged, somebody may want. What a failed trial made stays unless the disk is nearly full.
 fn clear_of(data: &Path, is_low: bool) -> Result<(), Failure> {
-    if !exists(&data.join(MARKER)).or_cannot("clear what was kept aside")? {
+    let marker = data.join(MARKER);
+    let is_there = |path: &Path| exists(path).or_cannot("clear what was kept aside");
+    if !is_there(&marker)? && !is_there(&keep::damaged(&marker))? {
         remove(&data.join(ASIDE))?;
     }
     match is_low {
@@ -320,6 +336,15 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
     };
     let what = format_args!("understand {}", path.display());
     serde_json::from_slice(&text).map(Some).or_cannot(what)
+}
+
+/// What is damaged is put aside, and says nothing.
+fn believed<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    read(path).unwrap_or_else(|failure| {
+        warning!("{failure}; it is put aside");
+        keep::put_aside(path);
+        None
+    })
 }
 
 fn write(path: &Path, content: &impl Serialize) -> Result<(), Failure> {

@@ -150,7 +150,7 @@ fn write_out(last: fn()) {
 
 /// Does this in a child, which may hang on a disk that died; PID 1 must not. True: it is done.
 pub fn in_child(within: Duration, act: impl FnOnce()) -> bool {
-    let child = sys::fork(|| {
+    let child = sys::fork(&[], || {
         act();
         0
     });

@@ -4,7 +4,7 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::time::ClockId;
@@ -45,6 +45,20 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32, owner: (u32, u32)) -> io::R
     file.sync_all()?;
     fs::rename(&new, path)?;
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+/// What is at `path` makes no sense: whoever wants to know more finds it under this name.
+pub fn damaged(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".damaged");
+    name.into()
+}
+
+/// Gives it that name, if it has any.
+pub fn put_aside(path: &Path) {
+    if let Err(error) = fs::rename(path, damaged(path)) {
+        warning!("cannot put {} aside: {error}", path.display());
+    }
 }
 
 /// Gives the machine its id: the one of its first boot, or a random one.
@@ -126,7 +140,7 @@ impl Hourly {
             return;
         }
         self.due = Some(now + SAVED_EVERY);
-        let saved = sys::fork(|| match save_clock() {
+        let saved = sys::fork(&[], || match save_clock() {
             Ok(()) => 0,
             Err(failure) => {
                 warning!("{failure}");

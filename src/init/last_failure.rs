@@ -90,8 +90,8 @@ pub fn keep_of(check: Option<&str>, reason: impl Display) {
     }
 }
 
-/// Takes what the boot before this one left, and tells it. To be called once the data is mounted.
-pub fn take() {
+/// Reads what the boot before this one left, and tells it. To be called once the data is mounted.
+pub fn read() {
     let mut bytes = vec![];
     let read = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(FILE);
     let read = read.and_then(|file| file.take(LONGEST as u64).read_to_end(&mut bytes));
@@ -107,9 +107,13 @@ pub fn take() {
     if let Some(failure) = kept.or_else(bitten) {
         tell(&failure);
         let _ = LAST.set(failure);
-        // Told first, then forgotten: if the power goes in between, it is told again.
-        let _ = fs::remove_file(FILE);
     }
+}
+
+/// It has been told, and what follows from it is kept. And if the power goes before? Then it is told
+/// again, and the same follows.
+pub fn forget() {
+    let _ = fs::remove_file(FILE);
 }
 
 /// What ended the boot before this one.

@@ -108,6 +108,11 @@ pub fn open() -> Result<BorrowedFd<'static>, Failure> {
     Ok(KMSG.get_or_init(|| file).as_fd())
 }
 
+/// What lines are written to, once it is open.
+pub fn file() -> Option<BorrowedFd<'static>> {
+    KMSG.get().map(File::as_fd)
+}
+
 /// Lets the console show notices, however `quiet` the kernel was started, and lifts the rate limit
 /// on `/dev/kmsg`. A console that cannot be set still shows errors: not worth failing for.
 pub fn show_notices() {

@@ -72,9 +72,12 @@ fn open_data(appliance: &Appliance) -> Result<Option<Systems>, Failure> {
     random::try_seed();
     keep::restore_clock(appliance.clock)?;
     keep::identify(true)?;
-    last_failure::take();
+    last_failure::read();
     // Before a byte is changed that the system before this one may want to find as it was.
     let mut systems = look.map(|look| look.begin(appliance)).transpose()?;
+    if systems.is_none() {
+        last_failure::forget();
+    }
     if exchange::finish(Path::new(data::AT))? {
         notice!("root: what the power cut short is finished: the data has been exchanged");
     }

@@ -2,8 +2,9 @@
 //!
 //! | when | what |
 //! |---|---|
-//! | the initrd has found the slot, or failed to | a boot has begun; is it enough, the other system gets a try |
-//! | PID 1 fails | one more failure |
+//! | the initrd has found the slot, or failed to | a boot has begun, and has failed unless it gets further; is it enough, the other system gets a try |
+//! | the root's PID 1 has found its disk | it hasn't failed yet |
+//! | that one fails | one more failure |
 //! | services have been up for a while | all is forgotten |
 //! | an orderly end | that boot wasn't one |
 //!
@@ -91,7 +92,6 @@ fn count(disk: &Disk, running: impl Fn(&Listed) -> Option<Side>) -> Result<bool,
         return Ok(true);
     }
     write(&path, record.begun())?;
-    set(Some(path));
     Ok(false)
 }
 
@@ -99,7 +99,9 @@ fn count(disk: &Disk, running: impl Fn(&Listed) -> Option<Side>) -> Result<bool,
 /// good, whoever started it: else the other system would get a try though this one serves.
 pub fn take_over(disk: &Disk, listed: &Listed, side: Side) {
     if is_good(listed, side) && Path::new(FIRMWARE).exists() {
-        set(Some(Path::new("/dev").join(&disk.name)));
+        let path = Path::new("/dev").join(&disk.name);
+        report(change(&path, Record::arrived));
+        set(Some(path));
     }
 }
 

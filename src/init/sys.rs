@@ -14,16 +14,40 @@ use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{ForkResult, Pid};
 
-/// Runs `child` in a new process, which ends with the status that it returns.
+use crate::log;
+
+/// Runs `child` in a new process, which ends with the status that it returns. Of the descriptors it
+/// has the standard ones, the log and those of `kept`: a connection that PID 1 closes is closed,
+/// however long the child lives.
 ///
 /// PID 1 has one thread, so the copy is a whole process; still, `child` should neither allocate nor
 /// take a lock.
-pub fn fork(child: impl FnOnce() -> c_int) -> nix::Result<Pid> {
+pub fn fork(kept: &[BorrowedFd], child: impl FnOnce() -> c_int) -> nix::Result<Pid> {
+    let kept = kept.iter().copied().chain(log::file());
+    let mut kept: Vec<c_int> = kept.map(|file| file.as_raw_fd()).collect();
+    kept.sort_unstable();
     // SAFETY: no other thread exists that could hold a lock in the copy. nix has only this unsafe
     // call.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(child),
-        ForkResult::Child => exit_now(child()),
+        ForkResult::Child => {
+            close_all_but(&kept);
+            exit_now(child())
+        }
+    }
+}
+
+/// Closes all descriptors of this process but the standard ones and those, which are in order.
+fn close_all_but(kept: &[c_int]) {
+    let mut first: c_int = 3;
+    let ends = kept.iter().map(|number| (number - 1, number + 1));
+    for (last, next) in ends.chain([(c_int::MAX, c_int::MAX)]) {
+        if first <= last {
+            // SAFETY: takes numbers. In a child that ends without a destructor, nobody uses or closes
+            // them any more. nix doesn't have it.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+        first = first.max(next);
     }
 }
 
@@ -581,4 +605,56 @@ extern "C" fn fatal_signal(signal: c_int) {
         libc::reboot(libc::RB_AUTOBOOT);
     }
     exit_now(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read as _, Write as _};
+
+    use super::*;
+
+    #[test]
+    fn a_child_has_no_descriptor_that_it_was_not_given() {
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        let (own, theirs) = io::pipe().unwrap();
+        let numbers = [own.as_raw_fd(), theirs.as_raw_fd(), reader.as_raw_fd()];
+        let kept = writer.try_clone().unwrap();
+        let child = fork(&[kept.as_fd()], || {
+            // SAFETY: takes numbers.
+            let is_open = |number: &c_int| unsafe { libc::fcntl(*number, libc::F_GETFD) } >= 0;
+            let said = [numbers.iter().any(is_open), is_open(&kept.as_raw_fd())].map(u8::from);
+            (&kept).write_all(&said).map_or(1, |()| 0)
+        });
+        let child = child.unwrap();
+        writer.write_all(b".").unwrap();
+        drop((writer, kept));
+        let mut said = vec![];
+        reader.read_to_end(&mut said).unwrap();
+        reap(child);
+        said.retain(|byte| *byte != b'.');
+        assert_eq!(said, [0, 1]);
+    }
+
+    #[test]
+    fn what_is_kept_may_lie_anywhere() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let many: Vec<_> = (0..20).map(|_| writer.try_clone().unwrap()).collect();
+        let kept: Vec<BorrowedFd> = many.iter().rev().step_by(3).map(AsFd::as_fd).collect();
+        let child = fork(&kept, || {
+            // SAFETY: takes numbers.
+            let is_open = |number: c_int| unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0;
+            let open = many.iter().filter(|file| is_open(file.as_raw_fd())).count();
+            let first = kept.first().map(|file| write(*file, open as u8));
+            first.map_or(1, |written| c_int::from(written.is_err()))
+        });
+        fn write(file: BorrowedFd, byte: u8) -> nix::Result<usize> {
+            nix::unistd::write(file, &[byte])
+        }
+        let (child, length) = (child.unwrap(), kept.len());
+        drop(writer);
+        let mut said = [0];
+        reader.read_exact(&mut said).unwrap();
+        reap(child);
+        assert_eq!(usize::from(said[0]), length);
+    }
 }

@@ -7,7 +7,7 @@
 //! | in the loop | the trial, bundles, wishes |
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -85,6 +85,7 @@ pub fn look(appliance: &Appliance) -> Result<Option<Look>, Failure> {
         }
         // It would change the data, of which nothing was kept aside. The loader takes a try off.
         Err(failure) if is_counted => Err(failure),
+        // Of one that isn't blessed, and takes no try, the next boot would be the same: it serves.
         Err(failure) => {
             error!("upgrade: {failure}");
             Ok(None)
@@ -157,6 +158,10 @@ impl Look {
         let mut this = Systems { upgrade, esp, root, trust, data_format };
         for effect in effects {
             if let Effect::Reboot(why) = effect {
+                if this.upgrade.would_come_back() {
+                    error!("upgrade: goes on, since a reboot would lead here again: {why}");
+                    continue;
+                }
                 return Err(Failure::new("go on with this system", why));
             }
             this.carry_out(&effect, clock::now());
@@ -172,6 +177,13 @@ impl Systems {
             Effect::Keep => {
                 if let Err(failure) = keep_this(self.upgrade.kept()) {
                     error!("upgrade: {failure}");
+                }
+                vec![]
+            }
+            Effect::ForgetWord => {
+                // What could not be kept is said by the next boot once more.
+                if read_kept() == *self.upgrade.kept() {
+                    last_failure::forget();
                 }
                 vec![]
             }
@@ -330,13 +342,21 @@ fn device(
 }
 
 fn read_kept() -> Kept {
-    let path = Path::new(data::AT).join(FILE);
-    let Ok(file) = File::open(&path) else { return Kept::default() };
+    read_kept_at(&Path::new(data::AT).join(FILE))
+}
+
+/// What can't be understood is put aside: nothing that boots depends on it.
+fn read_kept_at(path: &Path) -> Kept {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Kept::default(),
+        file => file,
+    };
     let mut bytes = vec![];
-    let read = file.take(LONGEST).read_to_end(&mut bytes);
+    let read = file.and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
     let kept = read.ok().and_then(|_| serde_json::from_slice(&bytes).ok());
     kept.unwrap_or_else(|| {
-        warning!("{} says nothing that can be understood; ignored", path.display());
+        warning!("{} says nothing that can be understood; it is put aside", path.display());
+        keep::put_aside(path);
         Kept::default()
     })
 }
@@ -346,4 +366,26 @@ fn keep_this(kept: &Kept) -> Result<(), Failure> {
     let what = format_args!("keep {}", path.display());
     let bytes = serde_json::to_vec(kept).or_cannot(what)?;
     keep::replace(&path, &bytes, 0o600, keep::ROOT).or_cannot(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_upgrades_is_put_aside_if_it_is_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        assert_eq!(read_kept_at(&path), Kept::default());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let kept = Kept { had_network: true, ..Kept::default() };
+        fs::write(&path, serde_json::to_vec(&kept).unwrap()).unwrap();
+        assert_eq!(read_kept_at(&path), kept);
+        for damage in ["", "{", "\0\0", "[1]", "{\"verdicts\": 1}"] {
+            fs::write(&path, damage).unwrap();
+            assert_eq!(read_kept_at(&path), Kept::default(), "{damage:?}");
+            assert_eq!(fs::read_to_string(keep::damaged(&path)).unwrap(), damage);
+            assert!(!path.exists());
+        }
+    }
 }

@@ -37,7 +37,7 @@ pub fn run(program: &str, arguments: &[&str], within: Duration) -> Result<i32, F
     let exec = prepare(program, arguments).or_cannot(what)?;
     let mut output = Output::new().or_cannot(what)?;
     let input = File::open("/dev/null").or_cannot(what)?;
-    let child = sys::fork(|| {
+    let child = sys::fork(&[input.as_fd(), output.writer()], || {
         let become_it = || -> nix::Result<Errno> {
             setsid()?;
             dup2_stdin(&input)?;
@@ -70,7 +70,7 @@ pub fn in_child<T: Serialize + DeserializeOwned>(
     act: impl FnOnce() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut output = Output::new().or_cannot(what)?;
-    let child = sys::fork(|| {
+    let child = sys::fork(&[output.writer()], || {
         let result = act().map_err(|failure| shortened(&failure.to_string()));
         let mut line = serde_json::to_vec(&result).unwrap_or_default();
         line.push(b'\n');

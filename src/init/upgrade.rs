@@ -6,7 +6,8 @@
 //!  loader ──┬─ an entry that was blessed ─► Steady: a bundle may come, or the other be tried
 //!           ├─ one whose tries went down ─► Trial ── healthy, every block read ──► blessed: Steady
 //!           │                                └────── not in time, a crash loop ──► condemned, reboot
-//!           └─ any other ─────────────────► Uncounted: condemned at once, reboot
+//!           └─ any other ─────────────────► Uncounted: condemned at once, reboot; with nothing beside
+//!                                           it, it serves, and is blessed once it has proved itself
 //! ```
 //!
 //! Only what has a blessed system beside it is condemned: a machine always has one that boots. What
@@ -64,6 +65,8 @@ pub enum Event {
 pub enum Effect {
     /// Keep [`Upgrade::kept`] for the next boot.
     Keep,
+    /// The word that the last boot left has gone into that.
+    ForgetWord,
     /// Write this; then say [`Event::Written`].
     Write(Edit),
     /// Read every block of the root; then say [`Event::Read`].
@@ -125,9 +128,13 @@ impl Upgrade {
         let before = kept.clone();
         let other = listed.of(running.side.other()).clone();
         let mut effects = vec![];
+        if word.is_some() {
+            effects.push(Effect::ForgetWord);
+        }
         match boot {
             Boot::NotBooted => {}
             Boot::Steady => {
+                kept.meets(&running);
                 let leftover = kept.settle(&running, &other, word.as_ref(), date);
                 kept.raise(floor.as_deref());
                 if leftover {
@@ -151,7 +158,8 @@ impl Upgrade {
         if kept != before {
             effects.insert(0, Effect::Keep);
         }
-        let trial = matches!(boot, Boot::Trial { .. }).then(Trial::new);
+        let is_unproven = matches!(boot, Boot::Trial { .. } | Boot::Uncounted { .. });
+        let trial = is_unproven.then(Trial::new);
         let mut this = Upgrade {
             boot,
             running,
@@ -163,7 +171,7 @@ impl Upgrade {
             is_installing: false,
             checks: vec![],
         };
-        if matches!(boot, Boot::Uncounted { .. }) {
+        if matches!(boot, Boot::Uncounted { .. }) && this.has_other() {
             effects.extend(this.give_up("loader", UNCOUNTED));
         }
         (this, effects)
@@ -188,6 +196,18 @@ impl Upgrade {
     /// counted? Should it fail, the data is set back.
     pub fn is_unproven(&self) -> bool {
         matches!(self.listed.of(self.running.side), Entry::Counted { .. })
+    }
+
+    /// Is there still something to be proved?
+    pub fn is_on_trial(&self) -> bool {
+        self.trial.is_some()
+    }
+
+    /// Would the next boot be the same as this one, for all that was written? Then it is better to
+    /// serve.
+    pub fn would_come_back(&self) -> bool {
+        let is_uncounted = matches!(self.boot, Boot::Uncounted { .. });
+        is_uncounted && *self.listed.of(self.running.side) != Entry::Off
     }
 
     /// Had the last good boot a network device?
@@ -336,6 +356,11 @@ impl Upgrade {
             None => vec![],
             Some(Step::Read) => vec![Effect::ReadRoot],
             Some(Step::Bless) => vec![Effect::Write(Edit::Bless(self.running.side))],
+            // It can't be gone back from.
+            Some(Step::GiveUp { .. }) if self.would_come_back() => {
+                self.trial = None;
+                vec![]
+            }
             Some(Step::GiveUp { check, why }) => self.give_up(&check, &why),
         }
     }

@@ -17,6 +17,7 @@
 //! | data is kept aside, or set back | `tool.rs` | 1800 s, and 10 s to go; fed each 50 ms |
 //! | why there is no data stays on the console | `data.rs` | 60 s, fed each second |
 //! | something happens | `event_loop.rs` | 60 s, 5 s with a watchdog; 1 s if the kernel refuses |
+//! | files are counted, before an upgrade or a rollback | `aside.rs` | 0.5 s |
 //! | a service answers on loopback | `probe.rs`, `pulse.rs` | 5 ms |
 //! | services stop, the killed go, disks are written and unmounted | `end.rs` | 50, 2, 30, 5 s |
 //! | a failure's reason is kept | `last_failure.rs`, in a child | 3 s, 2 s after a fault |

@@ -5,12 +5,16 @@ use std::io::{Cursor, Read, Write};
 use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result};
+use appliance::esp::{Esp, SECTOR};
 use fatfs::{Date, DateTime, FileSystem, FsOptions, Time, TimeProvider};
 
 use crate::disk::{self, Kept};
 
 /// Where systemd-boot looks for UKIs.
 pub const LINUX: &str = "EFI/Linux";
+
+/// The attributes of a part of a long name.
+const LONG_NAME: u8 = 0x0f;
 
 /// A volume in memory.
 type Volume<'a> = FileSystem<Cursor<&'a mut [u8]>>;
@@ -67,6 +71,25 @@ pub fn rename(disk: &Kept, from: &str, to: &str) {
         Ok(root.rename(from, &root, to)?)
     });
     renamed.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+/// Takes the dates from all that [`LINUX`] lists: firmware renames nothing there any more.
+#[track_caller]
+pub fn undate(disk: &Kept) {
+    let start = disk::partition(disk.path(), "esp").unwrap_or_else(|error| panic!("{error:#}"));
+    let file = File::open(disk.path()).unwrap();
+    let read = |offset: u64, length: usize| {
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, start.offset() + offset).map(|()| bytes)
+    };
+    let esp = Esp::locate(read).unwrap();
+    let mut sector = read(esp.directory, SECTOR).unwrap();
+    for entry in sector.chunks_exact_mut(32).filter(|entry| entry[11] != LONG_NAME) {
+        // Made at, made on, read on; written at, written on.
+        entry[13..20].fill(0);
+        entry[22..26].fill(0);
+    }
+    disk.write_at(&sector, start.offset() + esp.directory).unwrap();
 }
 
 /// Does `act` to the volume, and writes back what has become of it.

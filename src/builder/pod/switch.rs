@@ -24,7 +24,7 @@ pub struct Patience {
     #[arg(long)]
     no_reboot: bool,
     /// How long to wait until one of the two systems runs for good.
-    #[arg(long, value_name = "TIME", default_value = "15min")]
+    #[arg(long, value_name = "TIME", default_value = "45min")]
     within: Span,
 }
 

@@ -71,7 +71,7 @@ impl<'a> Copying<'a> {
         match step {
             Step::Clear(name) => remove(&self.data.join(name))?,
             Step::Fit => {
-                must_suffice(measure(self.data, self.volumes, clock::now() + WITHIN)?)?;
+                must_suffice(measure(self.data, self.volumes, clock::now() + WITHIN, u32::MAX)?)?;
             }
             Step::Begin => make_folder(&self.data.join(ASIDE))?,
             Step::Take(mut walk) => {

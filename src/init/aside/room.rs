@@ -16,9 +16,9 @@ use crate::clock::{self, Moment};
 use crate::exchange::exists;
 use crate::failure::{Failure, OrCannot as _};
 
-/// Looks until then; of more files than that, all that is used counts. What is left over of trials
+/// Looks until then, at as many files; of more than that, all that is used counts. What is left over of trials
 /// goes before anything is kept: it counts as free.
-pub fn measure(data: &Path, volumes: &[Volume], by: Moment) -> Result<Space, Failure> {
+pub fn measure(data: &Path, volumes: &[Volume], by: Moment, most: u32) -> Result<Space, Failure> {
     let found = statvfs(data).or_cannot("learn how much room there is")?;
     let block = found.fragment_size() as u64;
     let free = (found.blocks_available() as u64 * block).saturating_sub(RESERVE);
@@ -27,22 +27,24 @@ pub fn measure(data: &Path, volumes: &[Volume], by: Moment) -> Result<Space, Fai
         true => 0,
         false => found.blocks() * 512,
     };
-    let Some(needed) = count(data, &[VOLUMES, SETTINGS], by, needs)? else {
+    let mut left = most;
+    let Some(needed) = count(data, &[VOLUMES, SETTINGS], by, &mut left, needs)? else {
         return Ok(Space { free, needed: used });
     };
     let frees = |_: &Path, found: &Metadata| match found.nlink() {
         1 => found.blocks() * 512,
         _ => 0,
     };
-    let freed = count(data, &[ASIDE, FAILED], by, frees)?.unwrap_or_default();
+    let freed = count(data, &[ASIDE, FAILED], by, &mut left, frees)?.unwrap_or_default();
     Ok(Space { free: free + freed, needed })
 }
 
-/// `None`: it took too long.
+/// `None`: it took too long, or there are more files than are left to be counted.
 fn count(
     data: &Path,
     names: &[&str],
     by: Moment,
+    left: &mut u32,
     bytes: impl Fn(&Path, &Metadata) -> u64,
 ) -> Result<Option<u64>, Failure> {
     let mut sum = 0;
@@ -54,8 +56,9 @@ fn count(
             if let Found::Folder(path, found) | Found::Other(path, found) = found? {
                 sum += bytes(&path, &found);
             }
-            if clock::now() > by {
-                return Ok(None);
+            match left.checked_sub(1) {
+                Some(fewer) if clock::now() <= by => *left = fewer,
+                _ => return Ok(None),
             }
         }
     }

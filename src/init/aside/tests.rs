@@ -71,7 +71,7 @@ impl World {
     /// As [`settle`], but without a process of its own.
     fn settle(&self, boot: &Boot) -> Settled {
         exchange::finish(self.path()).unwrap();
-        let steps = Known::read(self.path()).unwrap().plan(boot).unwrap();
+        let steps = Known::believed(self.path(), boot).unwrap().plan(boot).unwrap();
         let settled = carry_out(&steps, self.path(), boot, &volumes()).unwrap();
         clear_of(self.path(), false).unwrap();
         settled
@@ -448,7 +448,9 @@ fn it_takes_what_is_copied_and_needs_room_for_that() {
     File::open(world.path().join(large)).unwrap().sync_all().unwrap();
     assert!(space().needed >= before + blocks(large));
     // More files than can be counted in no time.
-    let all = room::measure(world.path(), &volumes(), clock::Moment::ZERO).unwrap();
+    let all = room::measure(world.path(), &volumes(), clock::Moment::ZERO, 99).unwrap();
+    let few = room::measure(world.path(), &volumes(), clock::now() + WITHIN, 5).unwrap();
+    assert!(few.needed > space().needed);
     assert!(all.needed > space().needed);
     for (needed, free, fits) in [(5, 5, true), (0, 0, true), (6, 5, false)] {
         let result = room::must_suffice(Space { free, needed });
@@ -457,7 +459,7 @@ fn it_takes_what_is_copied_and_needs_room_for_that() {
 }
 
 #[test]
-fn a_paper_that_cannot_be_read_stops_the_boot() {
+fn a_paper_that_cannot_be_read_is_told_from_a_newer_one() {
     for (name, text) in [(MARKER, ""), (MARKER, "{}"), (SYSTEM, r#"{"system":1}"#)] {
         let world = World::new();
         world.put(name, text);
@@ -469,4 +471,61 @@ fn a_paper_that_cannot_be_read_stops_the_boot() {
     let text = fs::read_to_string(world.path().join(SYSTEM)).unwrap();
     world.put(SYSTEM, &text.replacen('{', r#"{"more":true,"#, 1));
     assert_eq!(Known::read(world.path()).unwrap().record.unwrap().system, system(1));
+}
+
+/// Else it would restart for ever.
+#[test]
+fn damaged_words_of_whose_data_it_is_stop_no_system_that_has_no_other() {
+    let alone = Boot { is_other_blessed: false, ..trial(2) };
+    for name in [SYSTEM, MARKER] {
+        for damage in ["", "{", "\0\0", "[]"] {
+            for boot in [steady(1), Boot { is_other_blessed: true, ..steady(1) }, alone.clone()] {
+                let world = World::new();
+                let before = world.seen();
+                world.put(name, damage);
+                let settled = world.settle(&boot);
+                assert_eq!(settled.kept.is_some(), boot.is_trial, "{name} {damage:?}");
+                assert_eq!(world.seen(), before);
+                if !boot.is_trial {
+                    let kept = fs::read_to_string(keep::damaged(&world.path().join(name)));
+                    assert_eq!(kept.unwrap(), damage);
+                    assert_eq!(world.settle(&boot), Settled::default());
+                }
+            }
+            // Who can be gone back from, is: nothing has changed.
+            let world = World::new();
+            world.put(name, damage);
+            assert!(Known::believed(world.path(), &trial(2)).is_err());
+            assert_eq!(fs::read_to_string(world.path().join(name)).unwrap(), damage);
+        }
+    }
+}
+
+#[test]
+fn a_copy_whose_marker_is_damaged_stays_until_the_next_one() {
+    let world = World::new();
+    world.settle(&trial(2));
+    world.migrate();
+    world.put(MARKER, "{");
+    world.settle(&steady(1));
+    assert!(exists(&world.path().join(ASIDE)).unwrap());
+    world.settle(&trial(3));
+    assert!(!exists(&keep::damaged(&world.path().join(MARKER))).unwrap());
+    adopt(world.path(), &system(3)).unwrap();
+    clear_of(world.path(), false).unwrap();
+    assert!(!exists(&world.path().join(ASIDE)).unwrap());
+}
+
+/// Its own is as good as none.
+#[test]
+fn what_was_blessed_adopts_data_of_which_nothing_is_known() {
+    let world = World::new();
+    world.settle(&trial(2));
+    for name in [SYSTEM, MARKER] {
+        world.put(name, "{");
+    }
+    adopt(world.path(), &system(2)).unwrap();
+    let known = Known::read(world.path()).unwrap();
+    let record = Record { system: system(2), before: None };
+    assert_eq!(known, Known { record: Some(record), marker: None });
 }

@@ -72,7 +72,7 @@ impl Upgrading {
 
     /// Is this boot one that has to prove itself?
     pub fn is_on_trial(&self) -> bool {
-        matches!(self.systems.upgrade.boot(), Boot::Trial { .. })
+        self.systems.upgrade.is_on_trial()
     }
 
     /// Would the data be set back, should the next boot be the other system's?

@@ -87,6 +87,14 @@ impl Kept {
         }
     }
 
+    /// A system that was blessed runs. One that nobody here has put there came with a disk that was
+    /// written anew, and with that another loader: it gets to show whether it counts.
+    pub fn meets(&mut self, running: &System) {
+        if self.counting == Counting::Broken && self.of(running.side) != Some(running) {
+            self.counting = Counting::Unknown;
+        }
+    }
+
     /// Nothing lies there. True: that is news.
     pub fn forget(&mut self, side: Side) -> bool {
         let before = self.systems.len();

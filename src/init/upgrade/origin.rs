@@ -69,7 +69,8 @@ pub fn boot(passed: &Passed, entry: &Entry) -> Boot {
             let is_counted = counted.is_some_and(|counted| counted.eq_ignore_ascii_case(&name));
             match is(&name) && is_counted && *done > 0 {
                 true => Boot::Trial { left: *left },
-                false => Boot::Uncounted { is_broken: true },
+                // Nothing was left that could have been taken off.
+                false => Boot::Uncounted { is_broken: *left > 0 || counted.is_some() },
             }
         }
         // What a sector that was torn may leave: newer than all, and without a counter.

@@ -82,6 +82,8 @@ fn a_boot_is_what_loader_and_list_say_together() {
         ("p15+3-0.efi", "", counted(3, 0), uncounted(true)),
         ("p15+3-0.efi", "p15+3-0.efi", counted(3, 0), uncounted(true)),
         ("p15+2-1.efi", "p15+1-2.efi", counted(2, 1), uncounted(true)),
+        // None was left.
+        ("p15+0-3.efi", "", counted(0, 3), uncounted(false)),
         // A sector torn in the middle of a name.
         ("SLOTB.EFI", "", Entry::Foreign("SLOTB.EFI".into()), uncounted(false)),
         ("other.efi", "", Entry::Foreign("SLOTB.EFI".into()), Boot::NotBooted),
@@ -141,12 +143,95 @@ fn what_is_not_counted_is_condemned_at_once() {
     let reason = |why: &str| Effect::KeepReason { check: Some("loader".into()), why: why.into() };
     let (condemn, reboot) =
         (Effect::Write(Edit::Condemn(Side::B)), Effect::Reboot(UNCOUNTED.into()));
-    assert_eq!(effects, [Effect::Keep, reason(UNCOUNTED), condemn, reboot.clone()]);
+    assert_eq!(effects, [Effect::Keep, reason(UNCOUNTED), condemn.clone(), reboot.clone()]);
     assert_eq!(upgrade.kept().counting, Counting::Broken);
-    // With nothing beside it, it stays: better that than nothing.
-    found.listed.a = Entry::Off;
-    let (_, effects) = Upgrade::begin(found);
-    assert_eq!(effects, [Effect::Keep, reason(UNCOUNTED), reboot]);
+    assert!(upgrade.would_come_back());
+    let mut condemned = upgrade;
+    let listed = Listed { a: BLESSED, b: Entry::Off };
+    condemned.on(Event::Written(Edit::Condemn(Side::B), Ok(listed)), at(1));
+    assert!(!condemned.would_come_back());
+    // The same with what a torn sector left.
+    let name = "SLOTB.EFI";
+    found.listed.b = Entry::Foreign(name.into());
+    found.passed = passed(name, "");
+    let (upgrade, effects) = Upgrade::begin(found);
+    assert_eq!(effects, [Effect::Keep, reason(UNCOUNTED), condemn, reboot]);
+    assert_eq!(upgrade.kept().counting, Counting::Unknown);
+}
+
+#[test]
+fn what_is_not_counted_serves_if_nothing_is_beside_it() {
+    let alone = |entry: Entry, started: &str, other: Entry| {
+        let passed = passed(started, "");
+        Upgrade::begin(Found { passed, ..found(entry, other) })
+    };
+    let foreign = || Entry::Foreign("SLOTB.EFI".into());
+    for (entry, started, other) in [
+        (counted(3, 0), "p15+3-0.efi", Entry::Off),
+        (counted(0, 3), "p15+0-3.efi", Entry::Off),
+        (counted(0, 3), "p15+0-3.efi", Entry::Counted { number: 14, left: 0, done: 3 }),
+        (foreign(), "SLOTB.EFI", Entry::Off),
+    ] {
+        let listed = Listed { a: other.clone(), b: BLESSED };
+        let (mut upgrade, effects) = alone(entry.clone(), started, other.clone());
+        assert_eq!(effects, [Effect::Keep], "{entry:?}");
+        // Whatever ails it: it isn't restarted for that.
+        assert!(upgrade.is_on_trial());
+        assert_eq!(upgrade.on(Event::Checks(checks(&["crash_loop"])), at(9)), []);
+        assert!(!upgrade.is_on_trial() && upgrade.deadline().is_none());
+        assert_eq!(upgrade.on(Event::Checks(checks(&["data"])), at(999)), []);
+        // Healthy, it is blessed as any other.
+        let (mut upgrade, _) = alone(entry.clone(), started, other);
+        for seconds in 10..40 {
+            assert_eq!(upgrade.on(Event::Checks(checks(&[])), at(seconds)), [], "{entry:?}");
+        }
+        assert_eq!(upgrade.on(Event::Checks(checks(&[])), at(40)), [Effect::ReadRoot]);
+        let bless = Edit::Bless(Side::B);
+        assert_eq!(upgrade.on(Event::Read(Ok(())), at(41)), [Effect::Write(bless)]);
+        let effects = upgrade.on(Event::Written(bless, Ok(listed)), at(42));
+        assert_eq!(effects, [Effect::Keep, Effect::Settled]);
+        assert_eq!((upgrade.boot(), upgrade.is_on_trial()), (Boot::Steady, false));
+    }
+}
+
+#[test]
+fn what_a_boot_left_is_forgotten_once_what_follows_is_kept() {
+    let tried = Some(Tried { side: Side::A, system: Some(system(Side::A, 3)), armed: true });
+    let said = || Some(Word { version: Some("3.0.0".into()), ..word(Some(3), "why") });
+    let mut found = found(BLESSED, counted(0, 3));
+    (found.kept.tried, found.word) = (tried, said());
+    let (first, effects) = Upgrade::begin(found.clone());
+    let clear = Effect::Write(Edit::Condemn(Side::A));
+    assert_eq!(effects, [Effect::Keep, Effect::ForgetWord, clear]);
+    // The power goes after each of these: the verdict stays the same, and stays one.
+    found.kept = first.kept().clone();
+    for (other, word) in
+        [(counted(0, 3), said()), (counted(0, 3), None), (Entry::Off, said()), (Entry::Off, None)]
+    {
+        found.listed.a = other;
+        let had_word = word.is_some();
+        found.word = word;
+        let (again, effects) = Upgrade::begin(found.clone());
+        assert_eq!(again.kept().verdicts, first.kept().verdicts);
+        assert_eq!(effects.contains(&Effect::ForgetWord), had_word);
+    }
+}
+
+/// Who is told that the loader doesn't count has to flash another image: its loader may.
+#[test]
+fn a_disk_that_was_written_anew_shows_again_whether_its_loader_counts() {
+    for (known, expected) in [
+        (vec![system(Side::B, 2)], Counting::Broken),
+        (vec![system(Side::B, 1)], Counting::Unknown),
+        (vec![system(Side::A, 2)], Counting::Unknown),
+    ] {
+        let mut found = found(BLESSED, Entry::Off);
+        (found.kept.systems, found.kept.counting) = (known, Counting::Broken);
+        assert_eq!(Upgrade::begin(found).0.kept().counting, expected);
+    }
+    let mut proved = found(BLESSED, Entry::Off);
+    proved.kept.counting = Counting::Proved;
+    assert_eq!(Upgrade::begin(proved).0.kept().counting, Counting::Proved);
 }
 
 #[test]
@@ -308,6 +393,7 @@ fn what_may_be_wished_depends_on_both_systems() {
     let code = |found: Found, wish| Upgrade::begin(found).0.may(&wish).err().map(|it| it.code);
     let mut broken = found(BLESSED, BLESSED);
     broken.kept.counting = Counting::Broken;
+    broken.kept.systems = vec![broken.running.clone()];
     let started = Found { passed: Passed::default(), ..found(BLESSED, BLESSED) };
     for (found, install, rollback) in [
         (found(BLESSED, BLESSED), None, None),
@@ -456,7 +542,7 @@ fn live(world: &mut World, cut: u64) {
         passed,
         listed: world.listed.clone(),
         kept: world.kept.clone(),
-        word: world.word.take(),
+        word: world.word.clone(),
         date: 1,
         floor: None,
     };
@@ -479,6 +565,10 @@ fn live(world: &mut World, cut: u64) {
                 }
                 Effect::ReadRoot => upgrade.on(Event::Read(Ok(())), at(seconds)),
                 Effect::Settled => vec![],
+                Effect::ForgetWord => {
+                    world.word = None;
+                    vec![]
+                }
                 Effect::KeepReason { why, .. } => {
                     world.word = Some(word(Some(upgrade.running().root_hash.0[0]), &why));
                     vec![]

@@ -13,14 +13,17 @@ use vm_tests::{BOOT, esp};
 /// What firmware says before it goes on: to the network, for a minute, and then to its shell.
 const GOES_ON: &str = "BdsDxe: failed to start";
 /// What `stele-loader` says in its place.
+const OTHER_STARTS: &str = "stele-loader: this system can't be started; the other is";
+/// The same, when there is no other.
 const RESETS: &str = "stele-loader: nothing was started; the machine resets";
 const FALLBACK: &str = "EFI/BOOT/BOOTX64.EFI";
 const SYSTEMD_BOOT: &str = "EFI/systemd/sd.efi";
 const LOADER_CONF: &str = "loader/loader.conf";
 const GOOD: &str = "EFI/Linux/p1.efi";
-/// The run that no system is in, and its name as a trial.
+/// The run that no system is in, and its name as a trial, and as a system that was blessed.
 const OTHER: &str = "EFI/Linux/SLOTB.OFF";
 const TRIAL: &str = "EFI/Linux/p2+3-0.efi";
+const NEWEST: &str = "EFI/Linux/p2.efi";
 const KERNEL_RUNS: &str = "stele-init: initrd: starts";
 /// A line of systemd-boot's menu.
 const MENU: &str = "  Prosody 1.0.0";
@@ -76,6 +79,38 @@ fn a_trial_that_cannot_be_loaded_uses_its_tries_and_the_old_system_starts() {
     assert_eq!(vm.lines_with(RESETS).len(), 3);
     vm.cut_power();
     assert_eq!(esp::names(&disk, esp::LINUX), ["p1.efi", "p2+0-3.efi"]);
+}
+
+/// The newest was blessed, and rots; or it is on trial, and firmware refuses to count that. Each start
+/// would be the same as the one before.
+#[test]
+fn where_no_try_is_taken_off_what_cannot_be_loaded_the_other_system_starts() {
+    let image = Image::server();
+    let rotten = Kept::of(&image, DISK);
+    esp::overwrite(&rotten, OTHER, &broken(esp::read(&rotten, GOOD)));
+    let uncounted = rotten.fork();
+    esp::rename(&rotten, OTHER, NEWEST);
+    esp::rename(&uncounted, OTHER, TRIAL);
+    esp::undate(&uncounted);
+    for (disk, newest) in [(&rotten, "p2.efi"), (&uncounted, "p2+3-0.efi")] {
+        // Nothing is remembered: the second start is like the first.
+        for _ in 0..2 {
+            let vm = start(&image, disk);
+            let started = vm.wait_for(KERNEL_RUNS, BOOT);
+            println!("{newest} can't be loaded: the old system after {:?}", started.at);
+            assert_eq!(vm.lines_with(OTHER_STARTS).len(), 1);
+            assert!(vm.lines_with(RESETS).is_empty());
+            vm.cut_power();
+            assert_eq!(esp::names(disk, esp::LINUX), ["p1.efi", newest]);
+        }
+    }
+    // Nor does the other one start: then the machine resets.
+    let good = esp::read(&rotten, GOOD);
+    esp::overwrite(&rotten, GOOD, &broken(good));
+    let vm = start(&image, &rotten);
+    vm.wait_for_resets(1, BOOT);
+    assert_eq!((vm.lines_with(OTHER_STARTS).len(), vm.lines_with(RESETS).len()), (1, 1));
+    assert!(vm.lines_with(GOES_ON).is_empty());
 }
 
 #[test]
