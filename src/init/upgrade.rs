@@ -15,6 +15,7 @@
 pub mod kept;
 mod origin;
 pub mod steady;
+pub mod trace;
 pub mod trial;
 
 use std::time::Duration;
@@ -26,6 +27,7 @@ use appliance::upgrade::{
 
 use self::kept::{Kept, System, Word};
 pub use self::origin::{Boot, Listed, Passed, boot};
+use self::trace::Trace;
 use self::trial::{Step, Trial};
 use crate::clock::Moment;
 
@@ -111,6 +113,8 @@ pub struct Found {
     pub kept: Kept,
     /// What the boot before this one left.
     pub word: Option<Word>,
+    /// What the last trial left before that.
+    pub trace: Trace,
     /// Seconds since 1970.
     pub date: u64,
     /// The lowest version that may follow, by what this image says.
@@ -120,7 +124,7 @@ pub struct Found {
 impl Upgrade {
     /// What follows from what is found.
     pub fn begin(found: Found) -> (Upgrade, Vec<Effect>) {
-        let Found { running, passed, listed, mut kept, word, date, floor } = found;
+        let Found { running, passed, listed, mut kept, word, trace, date, floor } = found;
         let boot = boot(&passed, listed.of(running.side));
         let before = kept.clone();
         let other = listed.of(running.side.other()).clone();
@@ -128,7 +132,7 @@ impl Upgrade {
         match boot {
             Boot::NotBooted => {}
             Boot::Steady => {
-                let leftover = kept.settle(&running, &other, word.as_ref(), date);
+                let leftover = kept.settle(&running, &other, (word.as_ref(), &trace), date);
                 kept.raise(floor.as_deref());
                 if leftover {
                     effects.push(Effect::Write(Edit::Condemn(running.side.other())));
