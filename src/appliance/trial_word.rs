@@ -1,6 +1,6 @@
-//! What a trial says of itself before there is a file system to say it on: sectors in the gap before
-//! a disk's first partition, behind the record of boots ([`crate::boot_record`]). The system that is
-//! back afterwards tells by them how far the trial came, and why no further.
+//! What a trial says of itself where no file system is needed: sectors in the gap before a disk's
+//! first partition, behind the record of boots ([`crate::boot_record`]). The system that is back
+//! afterwards tells by them how far the trial came, and why no further, if the data doesn't.
 //!
 //! ```text
 //!  0          8         12       16                          end-4

@@ -1,8 +1,8 @@
 //! Why a boot ended before its time, kept for the next one: a file on the data volume, written by
 //! what fails itself, in a child that may hang on the disk.
 //!
-//! Before the data is mounted, only a trial has a place for that ([`trial_word`]); for others the
-//! console has to do. What a hang leaves is the watchdog's own mark.
+//! A trial has another place for that ([`trial_word`]), should the data not be mounted yet, or be full;
+//! for others the console has to do then. What a hang leaves is the watchdog's own mark.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -78,8 +78,10 @@ pub fn keep_of(check: Option<&str>, reason: impl Display) {
         reason: cut(&reason.to_string()),
         console_tail: console_tail(),
     };
+    // First, since the data may be full, or its disk in trouble.
+    trial_word::leave(&failure);
     if !is_mounted().unwrap_or(false) {
-        return trial_word::leave(failure);
+        return;
     }
     IS_KEPT.store(true, Ordering::Relaxed);
     let bytes = to_bytes(failure);

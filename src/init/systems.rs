@@ -211,6 +211,7 @@ impl Systems {
             esp_device::condemn_on_failure(None);
         }
         if matches!((edit, &written), (Edit::Bless(_), Ok(_))) {
+            trial_word::is_blessed();
             let System { side, version, .. } = self.upgrade.running();
             notice!("upgrade: {version} in slot {side} is blessed");
         }

@@ -3,7 +3,7 @@
 //! | when | what |
 //! |---|---|
 //! | the initrd of a trial has found the slot, or failed to | it has begun |
-//! | it fails, before the data is mounted | why, and the console's last lines |
+//! | it fails | why, and the console's last lines: the data may not be mounted, or be full |
 //! | another system is about to be armed | both are blanked |
 //!
 //! And if the power goes in a write? What has begun is one sector. Why it ended is several: torn,
@@ -89,11 +89,16 @@ pub fn take_over() {
     }
 }
 
-/// This boot fails, and there is no other place to say so. In a child, since a disk may never answer.
-pub fn leave(said: LastFailure) {
+/// It is blessed: how it ends from here on is another matter.
+pub fn is_blessed() {
+    set(None);
+}
+
+/// This boot fails. In a child, since a disk may never answer.
+pub fn leave(said: &LastFailure) {
     let trial = TRIAL.try_lock().ok().and_then(|mut trial| trial.take());
     let Some(Trial { disk, root_hash }) = trial else { return };
-    let bytes = to_bytes(&LastFailure { root_hash: Some(root_hash), ..said }, ENDED);
+    let bytes = to_bytes(&LastFailure { root_hash: Some(root_hash), ..said.clone() }, ENDED);
     if !end::in_child(WRITTEN_WITHIN, || report(write(&disk, ENDED, &bytes))) {
         error!("cannot write the trial's word in time");
     }
