@@ -17,6 +17,7 @@ pub mod secret;
 pub mod seed;
 pub mod service;
 pub mod settings;
+pub mod trial_word;
 pub mod upgrade;
 pub mod verity;
 pub mod version;

@@ -10,7 +10,8 @@ use appliance::boot::{INITRD_FILE, INITRD_MODULES, Initrd};
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::notice;
 use crate::{
-    end, log, modules, mounts, second_net, slot, switch_root, sysctl, systems, verity, watchdog,
+    end, log, modules, mounts, second_net, slot, switch_root, sysctl, systems, trial_word, verity,
+    watchdog,
 };
 
 /// How long the disk may take to appear.
@@ -37,13 +38,18 @@ fn open_root() -> Result<Infallible, Failure> {
         watchdog::open();
     }
     notice!("initrd: {} modules loaded", modules.len());
-    let slot = slot::find(&root, DISK_WITHIN).inspect_err(|_| second_net::begin_lost())?;
+    let slot = slot::find(&root, DISK_WITHIN).inspect_err(|_| {
+        second_net::begin_lost();
+        trial_word::begin_lost(root.root_hash);
+    })?;
     notice!("initrd: slot found on {}", slot.name);
     second_net::begin(&slot)?;
+    trial_word::begin(&slot, root.root_hash);
     let device = verity::open(&slot, &root)?;
     switch_root::mount_root(&device)?;
     notice!("initrd: root {} opened", root.root_hash);
     systems::leave_word(&root)?;
+    trial_word::hand_over();
     notice!("initrd: hands over to the root");
     watchdog::hand_over()?;
     Err(switch_root::hand_over())

@@ -1,8 +1,8 @@
 //! Why a boot ended before its time, kept for the next one: a file on the data volume, written by
 //! what fails itself, in a child that may hang on the disk.
 //!
-//! Before the data is mounted there is no place to keep anything, and the console has to do. What a
-//! hang leaves is the watchdog's own mark.
+//! A trial has another place for that ([`trial_word`]), should the data not be mounted yet, or be full;
+//! for others the console has to do then. What a hang leaves is the watchdog's own mark.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -19,7 +19,7 @@ use appliance::hash::RootHash;
 
 use crate::log::{detail, error, warning};
 use crate::upgrade::kept::Word;
-use crate::{clock, data, end, watchdog};
+use crate::{clock, data, end, trial_word, watchdog};
 
 /// The file on the data. ([`crate::sys`] writes it, too.)
 const FILE: &str = "/run/stele/data/last-failure";
@@ -65,7 +65,7 @@ pub fn keep_of(check: Option<&str>, reason: impl Display) {
         let above = Path::new(data::AT).parent().unwrap_or(Path::new("/"));
         Ok(fs::metadata(data::AT)?.dev() != fs::metadata(above)?.dev())
     };
-    if !is_mounted().unwrap_or(false) || IS_KEPT.swap(true, Ordering::Relaxed) {
+    if IS_KEPT.load(Ordering::Relaxed) {
         return;
     }
     let (version, root_hash) = SYSTEM.get().cloned().unzip();
@@ -78,6 +78,12 @@ pub fn keep_of(check: Option<&str>, reason: impl Display) {
         reason: cut(&reason.to_string()),
         console_tail: console_tail(),
     };
+    // First, since the data may be full, or its disk in trouble.
+    trial_word::leave(&failure);
+    if !is_mounted().unwrap_or(false) {
+        return;
+    }
+    IS_KEPT.store(true, Ordering::Relaxed);
     let bytes = to_bytes(failure);
     let write = || {
         let mut options = File::options();

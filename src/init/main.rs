@@ -63,6 +63,7 @@ mod sysctl;
 mod systems;
 mod time;
 mod tool;
+mod trial_word;
 mod try_data;
 mod upgrade;
 mod verity;
@@ -98,7 +99,7 @@ fn main() {
 #[cfg(test)]
 mod tests {
     /// What decides is apart from what does: these look at nothing but their arguments.
-    const PURE: [(&str, &str); 20] = [
+    const PURE: [(&str, &str); 21] = [
         ("aside/plan.rs", include_str!("aside/plan.rs")),
         ("backup.rs", include_str!("backup.rs")),
         ("configuration.rs", include_str!("configuration.rs")),
@@ -112,6 +113,7 @@ mod tests {
         ("upgrade/kept.rs", include_str!("upgrade/kept.rs")),
         ("upgrade/origin.rs", include_str!("upgrade/origin.rs")),
         ("upgrade/steady.rs", include_str!("upgrade/steady.rs")),
+        ("upgrade/trace.rs", include_str!("upgrade/trace.rs")),
         ("upgrade/trial.rs", include_str!("upgrade/trial.rs")),
         ("dhcp/client.rs", include_str!("dhcp/client.rs")),
         ("dhcp/message.rs", include_str!("dhcp/message.rs")),

@@ -17,7 +17,7 @@ use crate::network::{self, Network};
 use crate::systems::{self, Systems};
 use crate::{
     clock, data, exchange, jail, keep, last_failure, modules, mounts, power_button, random, seed,
-    sysctl, volumes, watchdog,
+    sysctl, trial_word, volumes, watchdog,
 };
 
 /// Comes back only with what went wrong before services could start.
@@ -34,6 +34,7 @@ fn serve() -> Result<End, Failure> {
     log::show_notices();
     watchdog::take_over();
     last_failure::reached(Phase::Setup);
+    trial_word::take_over();
     umask(Mode::from_bits_truncate(0o022));
     let appliance = read()?;
     notice!("root: {} {} starts", appliance.name, appliance.version);

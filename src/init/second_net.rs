@@ -25,7 +25,7 @@ use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, warning};
 use crate::slot::{self, Slot};
 use crate::upgrade::{Edit, Listed};
-use crate::{direct, end, systems};
+use crate::{direct, end, systems, trial_word};
 
 /// There when the machine was started by UEFI.
 const FIRMWARE: &str = "/sys/firmware/efi";
@@ -83,6 +83,7 @@ fn count(disk: &Disk, running: impl Fn(&Listed) -> Option<Side>) -> Result<bool,
     if record.is_enough() && is_good(&listed, side.other()) {
         // If the power goes in between, the other one has its try, and isn't good any more if it
         // fails: there is nothing to forget.
+        trial_word::blank(disk);
         esp.write(Edit::TryOnce(side.other()))?;
         write(&path, record.tries_other())?;
         error!(

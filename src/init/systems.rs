@@ -24,8 +24,9 @@ use crate::esp_device::{self, EspDevice};
 use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice, warning};
 use crate::upgrade::kept::{Kept, System};
+use crate::upgrade::trace::Trace;
 use crate::upgrade::{Boot, Edit, Effect, Event, Found, Listed, Passed, Upgrade, boot};
-use crate::{aside, data, keep, last_failure, loader, second_net};
+use crate::{aside, data, keep, last_failure, loader, second_net, trial_word};
 
 /// Where the initrd leaves word of the root that it opened.
 const ROOT: &str = "/run/stele/root.json";
@@ -42,6 +43,7 @@ pub struct Look {
     listed: Listed,
     running: System,
     root: Geometry,
+    trace: Trace,
 }
 
 /// Both systems, and what is known of them.
@@ -103,7 +105,8 @@ fn look_at(appliance: &Appliance, passed: Passed) -> Result<Look, Failure> {
     };
     let esp = esp_of(&disk)?;
     let listed = esp.listed()?;
-    let look = Look { esp, passed, listed, running, root };
+    let trace = trial_word::read(&disk);
+    let look = Look { esp, passed, listed, running, root, trace };
     look.tell();
     second_net::take_over(&disk, &look.listed, look.running.side);
     Ok(look)
@@ -142,7 +145,7 @@ impl Look {
     /// The data is mounted, and what the last boot left has been taken: settles what it says.
     /// Fails if this boot must not go on.
     pub fn begin(self, appliance: &Appliance) -> Result<Systems, Failure> {
-        let Look { esp, passed, listed, running, root } = self;
+        let Look { esp, passed, listed, running, root, trace } = self;
         let trust = appliance.trust.clone().unwrap_or_default();
         let found = Found {
             running,
@@ -150,6 +153,7 @@ impl Look {
             listed,
             kept: read_kept(),
             word: last_failure::last().map(last_failure::word),
+            trace,
             date: clock::date().as_secs(),
             floor: trust.floor.as_ref().map(ToString::to_string),
         };
@@ -203,6 +207,12 @@ impl Systems {
         }
     }
 
+    /// Another system will be tried: what the last trial left isn't about that.
+    pub fn forget_trial(&self) -> Result<(), Failure> {
+        trial_word::blank(&Disk::of_root()?);
+        Ok(())
+    }
+
     fn write(&mut self, edit: Edit, now: Moment) -> Vec<Effect> {
         let written = self.esp.write(edit);
         if let Err(failure) = &written {
@@ -213,6 +223,7 @@ impl Systems {
             esp_device::condemn_on_failure(None);
         }
         if matches!((edit, &written), (Edit::Bless(_), Ok(_))) {
+            trial_word::is_blessed();
             let System { side, version, .. } = self.upgrade.running();
             notice!("upgrade: {version} in slot {side} is blessed");
         }

@@ -16,6 +16,7 @@
 pub mod kept;
 mod origin;
 pub mod steady;
+pub mod trace;
 pub mod trial;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ use appliance::upgrade::{
 
 use self::kept::{Kept, System, Word};
 pub use self::origin::{Boot, Listed, Passed, boot};
+use self::trace::Trace;
 use self::trial::{Step, Trial};
 use crate::clock::Moment;
 
@@ -114,6 +116,8 @@ pub struct Found {
     pub kept: Kept,
     /// What the boot before this one left.
     pub word: Option<Word>,
+    /// What the last trial left before that.
+    pub trace: Trace,
     /// Seconds since 1970.
     pub date: u64,
     /// The lowest version that may follow, by what this image says.
@@ -123,7 +127,7 @@ pub struct Found {
 impl Upgrade {
     /// What follows from what is found.
     pub fn begin(found: Found) -> (Upgrade, Vec<Effect>) {
-        let Found { running, passed, listed, mut kept, word, date, floor } = found;
+        let Found { running, passed, listed, mut kept, word, trace, date, floor } = found;
         let boot = boot(&passed, listed.of(running.side));
         let before = kept.clone();
         let other = listed.of(running.side.other()).clone();
@@ -135,7 +139,7 @@ impl Upgrade {
             Boot::NotBooted => {}
             Boot::Steady => {
                 kept.meets(&running);
-                let leftover = kept.settle(&running, &other, word.as_ref(), date);
+                let leftover = kept.settle(&running, &other, (word.as_ref(), &trace), date);
                 kept.raise(floor.as_deref());
                 if leftover {
                     effects.push(Effect::Write(Edit::Condemn(running.side.other())));

@@ -20,7 +20,7 @@
 //! | files are counted, before an upgrade or a rollback | `aside.rs` | 0.5 s |
 //! | a service answers on loopback | `probe.rs`, `pulse.rs` | 5 ms |
 //! | services stop, the killed go, disks are written and unmounted | `end.rs` | 50, 2, 30, 5 s |
-//! | a failure's reason is kept | `last_failure.rs`, in a child | 3 s, 2 s after a fault |
+//! | a failure's reason is kept | `last_failure.rs`, `trial_word.rs`, in a child | 3 s, 2 s after a fault |
 //! | a trial is condemned, a failure noted | `esp_device.rs`, `second_net.rs`, in children | 3 s each |
 //! | last words stay on the console | `end.rs`, `sys.rs` | 2 s |
 //!

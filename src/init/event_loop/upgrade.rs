@@ -137,6 +137,9 @@ impl EventLoop {
 
     /// Has the other slot's system tried.
     fn roll_back(&mut self) -> Result<(), Failure> {
+        if let Some(upgrading) = &self.upgrading {
+            upgrading.systems.forget_trial()?;
+        }
         self.tell_upgrade(Event::Asked(Wish::Rollback));
         let is_armed = self.upgrading.as_ref().is_some_and(|it| it.systems.upgrade.is_armed());
         let failed = || Failure::new("have the other system tried", "the ESP can't be written");
@@ -150,6 +153,7 @@ impl EventLoop {
         // A full disk may have kept that from being written. The next system would take what was kept
         // aside for this one's failed trial, and set the data back.
         upgrading.systems.adopt_data()?;
+        upgrading.systems.forget_trial()?;
         let [esp, slot] = upgrading.systems.devices()?;
         let space = aside::space(Path::new(data::AT), &self.volumes)?;
         let order = upgrading.systems.order(announced, space);

@@ -10,6 +10,8 @@ use appliance::upgrade::{Counting, MOST_VERDICTS, Side, Verdict};
 use appliance::version::Version;
 use serde::{Deserialize, Serialize};
 
+use super::trace::Trace;
+
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -68,9 +70,6 @@ pub struct Word {
     /// What the console showed.
     pub console_tail: Vec<String>,
 }
-
-/// What is said of a trial that said nothing.
-const NO_WORD: &str = "it left no word: it ended before the data was mounted, or the machine hung";
 
 impl Kept {
     /// What lies there.
@@ -135,12 +134,13 @@ impl Kept {
     }
 
     /// The boot before this steady one of `running` may have been a trial of the other, which the
-    /// ESP lists as `other`: then this is why it isn't running. True: what it lists must go.
+    /// ESP lists as `other`: then this is why it isn't running, by the `word` that it left on the data,
+    /// or else by its `trace`. True: what it lists must go.
     pub fn settle(
         &mut self,
         running: &System,
         other: &Entry,
-        word: Option<&Word>,
+        (word, trace): (Option<&Word>, &Trace),
         date: u64,
     ) -> bool {
         // It was blessed, and the power went before that was kept.
@@ -160,8 +160,11 @@ impl Kept {
             tried.and_then(|tried| tried.system).or(self.of(running.side.other()).cloned());
         let foreign = |word: &&Word| word.root_hash.is_some_and(|hash| hash != running.root_hash);
         let own = |word: &&Word| word.root_hash.is_none() && has_failed;
-        let word = word.filter(|word| foreign(word) || own(word));
-        if let Some(verdict) = verdict(system.filter(|_| has_failed), word, date) {
+        let word = word.filter(|word| foreign(word) || own(word)).cloned();
+        let traced = || has_failed.then(|| trace.word(system.is_some(), running.root_hash));
+        let word = word.or_else(traced);
+        let system = system.filter(|_| has_failed);
+        if let Some(verdict) = word.and_then(|word| verdict(system, word, date)) {
             self.verdicts.retain(|other| other.root_hash != verdict.root_hash);
             self.verdicts.insert(0, verdict);
             self.verdicts.truncate(MOST_VERDICTS);
@@ -174,17 +177,16 @@ impl Kept {
 }
 
 /// On `system`, if it was tried, by the word that it left.
-pub(super) fn verdict(system: Option<System>, word: Option<&Word>, date: u64) -> Option<Verdict> {
-    let root_hash = word.and_then(|word| word.root_hash).or(system.as_ref().map(|it| it.root_hash));
-    let of_it = system.filter(|system| Some(system.root_hash) == root_hash);
-    let version = of_it.map(|system| system.version);
+pub(super) fn verdict(system: Option<System>, word: Word, date: u64) -> Option<Verdict> {
+    let root_hash = word.root_hash.or(system.as_ref().map(|it| it.root_hash))?;
+    let of_it = system.filter(|system| system.root_hash == root_hash);
     Some(Verdict {
-        version: word.and_then(|word| word.version.clone()).or(version),
-        root_hash: root_hash?,
-        when: word.and_then(|word| word.when).unwrap_or(date),
-        phase: word.and_then(|word| word.phase),
-        check: word.and_then(|word| word.check.clone()),
-        reason: word.map_or(NO_WORD.to_owned(), |word| word.reason.clone()),
-        console_tail: word.map(|word| word.console_tail.clone()).unwrap_or_default(),
+        version: word.version.or(of_it.map(|system| system.version)),
+        root_hash,
+        when: word.when.unwrap_or(date),
+        phase: word.phase,
+        check: word.check,
+        reason: word.reason,
+        console_tail: word.console_tail,
     })
 }

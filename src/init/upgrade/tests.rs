@@ -1,6 +1,7 @@
 use super::kept::Tried;
 use super::origin::name;
 use super::*;
+use appliance::control::{LastFailure, Phase};
 use appliance::hash::RootHash;
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ fn found(entry: Entry, other: Entry) -> Found {
         listed: Listed { a: other, b: entry },
         kept: Kept::default(),
         word: None,
+        trace: Trace::Unknown,
         date: 1000,
         floor: None,
     }
@@ -277,6 +279,54 @@ fn a_failed_trial_has_its_verdict() {
 }
 
 #[test]
+fn a_trial_that_kept_nothing_is_told_of_by_its_trace() {
+    let said = |root: u8, reason: &str| LastFailure {
+        when: Some(5),
+        phase: Some(Phase::Initrd),
+        root_hash: Some(RootHash([root; 32])),
+        reason: reason.into(),
+        console_tail: vec!["line".into()],
+        ..LastFailure::default()
+    };
+    let tried = || Some(Tried { side: Side::A, system: Some(system(Side::A, 3)), armed: true });
+    let initrd = Some(Phase::Initrd);
+    type Row<'a> = (Trace, Option<Tried>, Option<(u8, Option<Phase>, &'a str)>);
+    let table: [Row; 8] = [
+        (Trace::Unknown, tried(), Some((3, None, "it left no word: "))),
+        (Trace::Nothing, tried(), Some((3, None, "it never came to its initrd's disk"))),
+        (Trace::Begun(said(3, "")), tried(), Some((3, initrd, "its initrd began, and nothing"))),
+        (Trace::Ended(said(3, "cannot x")), tried(), Some((3, initrd, "cannot x"))),
+        // It was made wrongly: it looks for another root than its bundle's.
+        (Trace::Ended(said(9, "cannot x")), tried(), Some((3, initrd, "cannot x"))),
+        // What was armed was lost with the file that says so.
+        (Trace::Ended(said(9, "cannot x")), None, Some((9, initrd, "cannot x"))),
+        (Trace::Nothing, None, None),
+        // What runs said it, long ago.
+        (Trace::Ended(said(2, "cannot x")), tried(), Some((3, None, "it left no word: "))),
+    ];
+    for (trace, tried, expected) in table {
+        let row = format!("{trace:?} {tried:?}");
+        let mut found = found(BLESSED, counted(0, 3));
+        (found.kept.tried, found.trace) = (tried, trace.clone());
+        let (upgrade, _) = Upgrade::begin(found.clone());
+        let verdict = upgrade.kept().verdicts.first();
+        let told = verdict.map(|it| (it.root_hash.0[0], it.phase));
+        assert_eq!(told, expected.map(|(root, phase, _)| (root, phase)), "{row}");
+        if let (Some(verdict), Some((.., reason))) = (verdict, expected) {
+            assert!(verdict.reason.starts_with(reason), "{row}: {}", verdict.reason);
+            assert_eq!(verdict.when, 1000, "{row}");
+        }
+        // What was kept on the data says more; and without a trial that failed, nothing is said.
+        found.word = Some(word(Some(3), "why"));
+        let (upgrade, _) = Upgrade::begin(found.clone());
+        assert_eq!(upgrade.kept().verdicts[0].reason, "why", "{row}");
+        (found.word, found.listed.a) = (None, BLESSED);
+        let (upgrade, _) = Upgrade::begin(found);
+        assert_eq!(upgrade.kept().verdicts, [], "{row}");
+    }
+}
+
+#[test]
 fn a_trial_is_blessed_when_it_was_healthy_and_read() {
     let mut found = found(counted(2, 1), BLESSED);
     found.floor = Some("1.5".into());
@@ -355,7 +405,7 @@ fn a_trial_that_fails_is_condemned_and_says_why() {
 fn what_a_version_to_come_keeps_is_understood() {
     let mut upgrade = Upgrade::begin(found(BLESSED, counted(0, 3))).0;
     upgrade.kept.tries(&system(Side::B, 2));
-    upgrade.kept.verdicts.extend(kept::verdict(Some(system(Side::A, 3)), None, 7));
+    upgrade.kept.verdicts.extend(kept::verdict(Some(system(Side::A, 3)), word(None, "x"), 7));
     let kept = upgrade.kept();
     let text = serde_json::to_string(kept).unwrap().replace('{', r#"{"more":[1],"#);
     assert_eq!(serde_json::from_str::<Kept>(&text).unwrap(), *kept);
@@ -543,6 +593,7 @@ fn live(world: &mut World, cut: u64) {
         listed: world.listed.clone(),
         kept: world.kept.clone(),
         word: world.word.clone(),
+        trace: Trace::Unknown,
         date: 1,
         floor: None,
     };
