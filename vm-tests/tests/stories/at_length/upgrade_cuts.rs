@@ -5,8 +5,8 @@
 //! | | CI | long lane |
 //! |---|---|---|
 //! | after each write, all before it there | all | all |
-//! | what isn't flushed, in any combination: of so many writes | all of 3, more: a sample | of 8 |
-//! | a torn write: of so many of its sectors that are new | all of 3, more: a sample | of 8 |
+//! | what isn't flushed, in any combination: of so many writes | all of 3, more: a sample | of 10 |
+//! | a torn write: of so many of its sectors that are new | all of 3, more: a sample | of 10 |
 //! | states judged, at least | 1,000 | 10,000 |
 //! | of them booted, at least one for each system that is next | 3 | 21 |
 //!

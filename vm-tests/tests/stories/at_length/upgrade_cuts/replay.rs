@@ -232,7 +232,7 @@ pub fn touches(entry: &Entry, place: &RangeInclusive<u64>) -> bool {
 
 fn effort() -> Effort {
     match is_long() {
-        true => Effort { all_of: 8, picks: 48, tears: 32 },
+        true => Effort { all_of: 10, picks: 64, tears: 48 },
         false => Effort { all_of: 3, picks: 6, tears: 3 },
     }
 }
