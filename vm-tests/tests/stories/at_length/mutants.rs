@@ -35,7 +35,7 @@ const TROUBLE: [&str; 7] = [
 /// All tries of a system that doesn't come far.
 const TRIES_WITHIN: Duration = Duration::from_secs(240);
 /// One try, at the end of which it wasn't healthy.
-const TRIAL_WITHIN: Duration = Duration::from_secs(480);
+const TRIAL_WITHIN: Duration = Duration::from_secs(600);
 /// Of one machine, through all mutants.
 const LIFE: Duration = Duration::from_secs(7200);
 
