@@ -9,6 +9,7 @@ pub mod boot_record;
 pub mod bundle;
 pub mod control;
 pub mod esp;
+pub mod failure;
 pub mod gpt;
 pub mod hash;
 pub mod name;

@@ -48,9 +48,9 @@ use self::plan::{Known, Marker, Record, Step, must_know};
 use self::walk::{Found, Walk};
 use crate::clock;
 use crate::exchange::{Exchange, exists};
-use crate::failure::{Failure, OrCannot as _};
 use crate::log::{notice, warning};
 use crate::{keep, sys, tool};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// Their names on the data.
 const SYSTEM: &str = "system.json";

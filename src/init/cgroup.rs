@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use appliance::service::Limits;
 use nix::sys::sysinfo::sysinfo;
 
-use crate::failure::{Failure, OrCannot as _};
 use crate::log::warning;
 use crate::mounts::make_folder;
+use appliance::failure::{Failure, OrCannot as _};
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// Where PID 1 itself is: only groups without processes may have limited subgroups.

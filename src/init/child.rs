@@ -9,7 +9,7 @@ use appliance::service::{Kind, Limits, Memory, Millis, Ready, Service, User};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::de::DeserializeOwned;
 
-use crate::failure::{Failure, OrCannot as _};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// `stele-init ARGUMENTS` as a service, so that it is supervised like any other; with a user of its
 /// own and next to nothing besides.

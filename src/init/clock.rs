@@ -7,9 +7,9 @@ use std::time::Duration;
 use nix::sys::time::TimeSpec;
 use nix::time::ClockId;
 
-use crate::failure::{Failure, OrCannot as _};
 use crate::log::notice;
 use crate::sys;
+use appliance::failure::{Failure, OrCannot as _};
 
 /// A moment: how long after the kernel started. It never jumps, whatever happens to the date.
 pub type Moment = Duration;

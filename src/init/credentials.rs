@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use appliance::secret::Secret;
 use appliance::service::Service;
 
-use crate::failure::{Failure, OrCannot as _};
 use crate::keep;
 use crate::log::error;
 use crate::random;
+use appliance::failure::{Failure, OrCannot as _};
 
 /// Where the folders are, for init alone. `/run` is memory.
 const ALL: &str = "/run/stele/credentials";

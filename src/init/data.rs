@@ -34,9 +34,9 @@ use nix::unistd::{Whence, lseek};
 
 use self::content::{Action, Content, FileSystem, LABEL, LOOKED_AT};
 use self::disk::{Disk, Ends};
-use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice};
 use crate::{random, sys, systems, tool, watchdog};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// Where the data file system is mounted. Nobody but root gets in here; services meet their
 /// volumes at the volumes' own paths.

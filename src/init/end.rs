@@ -15,9 +15,9 @@ use nix::sys::reboot::{RebootMode, reboot, set_cad_enabled};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, sync};
 
-use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice, warning};
 use crate::{clock, esp_device, keep, last_failure, second_net, sys, watchdog};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// How long the last words stay on the console.
 const PAUSE: Duration = Duration::from_secs(2);

@@ -12,10 +12,10 @@ use std::time::Duration;
 use appliance::esp::{Cannot, Directory, Esp, NotOurs, SECTOR, Sector};
 use appliance::upgrade::Side;
 
-use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice};
 use crate::upgrade::{Edit, Listed};
 use crate::{direct, end};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// How often a trial may be started.
 const TRIES: u8 = 3;

@@ -32,7 +32,6 @@ use self::upgrade::Upgrading;
 use crate::clock::{self, Moment};
 use crate::control::socket::{Door, Key};
 use crate::end::{self, End};
-use crate::failure::{Failure, OrCannot as _};
 use crate::keep::Hourly;
 use crate::kernel_log::KernelLog;
 use crate::lifecycle::{Event, State};
@@ -45,6 +44,7 @@ use crate::systems::Systems;
 use crate::time::keeper::Keeper;
 use crate::worker::Worker;
 use crate::{last_failure, watchdog};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// What services name that wait for the network.
 const NETWORK: &str = "network";

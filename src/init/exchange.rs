@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 use appliance::boot::Volume;
 use serde::{Deserialize, Serialize};
 
-use crate::failure::{Failure, OrCannot as _};
 use crate::keep;
+use appliance::failure::{Failure, OrCannot as _};
 
 /// The marker's name on the data.
 const MARKER: &str = "exchange.json";

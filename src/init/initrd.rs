@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use appliance::boot::{INITRD_FILE, INITRD_MODULES, Initrd};
 
-use crate::failure::{Failure, OrCannot as _};
 use crate::log::notice;
 use crate::{
     end, log, modules, mounts, second_net, slot, switch_root, sysctl, systems, trial_word, verity,
     watchdog,
 };
+use appliance::failure::{Failure, OrCannot as _};
 
 /// How long the disk may take to appear.
 const DISK_WITHIN: Duration = Duration::from_secs(10);

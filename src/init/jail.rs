@@ -26,10 +26,10 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{chdir, mkdir, pivot_root};
 
 use crate::credentials;
-use crate::failure::{Failure, OrCannot as _};
 use crate::mounts::make_folder;
 use crate::network;
 use crate::notify;
+use appliance::failure::{Failure, OrCannot as _};
 
 /// Where the new root is put together, in the child's own namespace: for everybody else it stays an
 /// empty directory.

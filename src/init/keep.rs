@@ -10,9 +10,9 @@ use std::time::Duration;
 use nix::time::ClockId;
 
 use crate::clock::{self, Moment};
-use crate::failure::{Failure, OrCannot as _};
 use crate::log::{notice, warning};
 use crate::{data, random, sys};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// User and group of what is nobody else's.
 pub const ROOT: (u32, u32) = (0, 0);

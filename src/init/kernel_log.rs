@@ -11,9 +11,9 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use crate::clock::Moment;
-use crate::failure::{Failure, OrCannot as _};
 use crate::journal::Journal;
 use crate::log::Priority;
+use appliance::failure::{Failure, OrCannot as _};
 
 /// No record is longer.
 const LONGEST: usize = 8192;

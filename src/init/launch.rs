@@ -28,10 +28,10 @@ use nix::unistd::{
 };
 
 use crate::credentials;
-use crate::failure::{Failure, OrCannot as _};
 use crate::jail::Jail;
 use crate::notify;
 use crate::sys::{self, Capability, Exec};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// A program ready to be started, as often as it takes.
 #[derive(Debug)]

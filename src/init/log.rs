@@ -78,7 +78,7 @@ use std::io::Write as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::OnceLock;
 
-use crate::failure::{Failure, OrCannot as _};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// How bad it is, as syslog numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,7 +26,6 @@ mod end;
 mod esp_device;
 mod event_loop;
 mod exchange;
-mod failure;
 mod gate;
 mod health;
 mod initrd;

@@ -6,8 +6,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 
-use crate::failure::{Failure, OrCannot as _};
 use crate::log::notice;
+use appliance::failure::{Failure, OrCannot as _};
 
 /// `MODULE_INIT_COMPRESSED_FILE`, which nix has no name for.
 const COMPRESSED: ModuleInitFlags = ModuleInitFlags::from_bits_retain(4);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
 
-use crate::failure::{Failure, OrCannot as _};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// A file system without a device.
 #[derive(Debug, Clone, Copy)]

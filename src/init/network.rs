@@ -20,8 +20,8 @@ use nix::sys::socket::{
 
 use crate::clock::{self, Moment};
 use crate::dhcp::report::{Lease, Report};
-use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice};
+use appliance::failure::{Failure, OrCannot as _};
 use netlink::{Link, News};
 
 /// Services that wait for the network wait so long at most.

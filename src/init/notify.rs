@@ -12,7 +12,7 @@ use std::os::unix::net::UnixDatagram;
 
 use appliance::service::{Kind, Ready, Service};
 
-use crate::failure::{Failure, OrCannot as _};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// Where its jail shows the socket.
 pub const SOCKET: &str = "/run/notify/socket";

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use appliance::hash::Digest;
 
-use crate::failure::{Failure, OrCannot as _};
 use crate::keep;
 use crate::log::warning;
 use crate::{data, sys};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// Comes back only when the kernel has gathered enough to be unpredictable, which it does by
 /// itself within seconds.

@@ -18,8 +18,8 @@ use appliance::service::{Kind, Limits, Memory, Millis, Service};
 use appliance::settings::{Certificate, Place, Prosody, Settings, render};
 use serde::{Deserialize, Serialize};
 
-use crate::failure::{Failure, OrCannot as _};
 use crate::{child, sys};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// How long it may take on a slow machine.
 const WITHIN: Millis = Millis(60_000);

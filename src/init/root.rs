@@ -11,7 +11,6 @@ use nix::unistd::sethostname;
 use crate::cgroup;
 use crate::end::{self, End};
 use crate::event_loop::EventLoop;
-use crate::failure::{Failure, OrCannot as _};
 use crate::log::{self, error, notice};
 use crate::network::{self, Network};
 use crate::systems::{self, Systems};
@@ -19,6 +18,7 @@ use crate::{
     clock, data, exchange, jail, keep, last_failure, modules, mounts, power_button, random, seed,
     sysctl, trial_word, volumes, watchdog,
 };
+use appliance::failure::{Failure, OrCannot as _};
 
 /// Comes back only with what went wrong before services could start.
 pub fn run() -> Failure {

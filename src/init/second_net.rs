@@ -21,11 +21,11 @@ use appliance::gpt::SECTOR;
 use appliance::upgrade::Side;
 
 use crate::data::disk::Disk;
-use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, warning};
 use crate::slot::{self, Slot};
 use crate::upgrade::{Edit, Listed};
 use crate::{direct, end, systems, trial_word};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// There when the machine was started by UEFI.
 const FIRMWARE: &str = "/sys/firmware/efi";

@@ -17,9 +17,9 @@ use appliance::seed::{Choice, Found, Kind, LONGEST, MOST_FILES, PARTITION, choos
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::data::{self, Data};
-use crate::failure::{Failure, OrCannot as _};
 use crate::keep;
 use crate::log::{error, notice, warning};
+use appliance::failure::{Failure, OrCannot as _};
 
 const AT: &str = "/run/stele/seed";
 const OPTIONS: &str = "codepage=437,iocharset=ascii,utf8=1,umask=0077";

@@ -9,9 +9,9 @@ use appliance::settings::{BOOTSTRAP_FILE, MARKER, Settings};
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::Rendered;
-use crate::failure::{Failure, OrCannot as _};
 use crate::log::{notice, warning};
 use crate::{data, keep};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// What the Server reads.
 const FILE: &str = "/etc/prosody/prosody.cfg.lua";

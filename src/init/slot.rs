@@ -19,7 +19,7 @@ use nix::sys::socket::{
 };
 
 use crate::clock;
-use crate::failure::{Failure, OrCannot as _};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// All block devices, partitions among them.
 pub const BLOCK_DEVICES: &str = "/sys/class/block";

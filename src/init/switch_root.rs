@@ -12,8 +12,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 use nix::unistd::{chdir, chroot};
 
-use crate::failure::{Failure, OrCannot as _};
 use crate::sys::Exec;
+use appliance::failure::{Failure, OrCannot as _};
 
 /// Where the root is mounted until it is the root.
 const NEW_ROOT: &str = "/sysroot";

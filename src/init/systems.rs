@@ -21,12 +21,12 @@ use appliance::verity::Geometry;
 use crate::clock::{self, Moment};
 use crate::data::disk::Disk;
 use crate::esp_device::{self, EspDevice};
-use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice, warning};
 use crate::upgrade::kept::{Kept, System};
 use crate::upgrade::trace::Trace;
 use crate::upgrade::{Boot, Edit, Effect, Event, Found, Listed, Passed, Upgrade, boot};
 use crate::{aside, data, keep, last_failure, loader, second_net, trial_word};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// Where the initrd leaves word of the root that it opened.
 const ROOT: &str = "/run/stele/root.json";

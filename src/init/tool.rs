@@ -14,11 +14,11 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid, write};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::failure::{Failure, OrCannot as _};
 use crate::log::{self, Priority, notice};
 use crate::output::Output;
 use crate::sys::{self, Ending, Exec};
 use crate::{clock, watchdog};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// How often an end is looked for, in milliseconds.
 const LOOK_EVERY: u8 = 50;

@@ -25,11 +25,11 @@ use appliance::upgrade::Side;
 use serde::{Deserialize, Serialize};
 
 use crate::data::disk::Disk;
-use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, warning};
 use crate::slot::{self, Slot};
 use crate::upgrade::trace::Trace;
 use crate::{direct, end, systems};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// How long writing why may take.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(3);

@@ -10,9 +10,9 @@ use appliance::probe::{DATA, Line};
 use appliance::service::{Access, Kind, Millis, Service};
 use appliance::upgrade::Check;
 
-use crate::failure::{Failure, OrCannot as _};
 use crate::volumes::make_folder_of;
 use crate::{child, health};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// Where it writes, on the data.
 const FOLDER: &str = "/run/stele/data/probe";

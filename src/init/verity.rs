@@ -9,9 +9,9 @@ use std::path::PathBuf;
 
 use appliance::verity::{BLOCK, Geometry};
 
-use crate::failure::{Failure, OrCannot as _};
 use crate::slot::Slot;
 use crate::sys;
+use appliance::failure::{Failure, OrCannot as _};
 
 const CONTROL: &str = "/dev/mapper/control";
 /// The device's name; what the kernel's messages call it.

@@ -9,7 +9,7 @@ use appliance::boot::Volume;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::data::{AT, BARE};
-use crate::failure::{Failure, OrCannot as _};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// Where they are in the data.
 const FOLDER: &str = "volumes";

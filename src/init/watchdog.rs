@@ -38,9 +38,9 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-use crate::failure::{Failure, OrCannot as _};
 use crate::log::{error, notice, warning};
 use crate::sys;
+use appliance::failure::{Failure, OrCannot as _};
 
 const PATH: &str = "/dev/watchdog0";
 /// What the kernel tells of it.

@@ -16,7 +16,6 @@ use nix::unistd::Pid;
 use crate::cgroup::Cgroup;
 use crate::clock::{self, Moment};
 use crate::dhcp;
-use crate::failure::{Failure, OrCannot as _};
 use crate::journal::Journal;
 use crate::launch::{Launch, Streams};
 use crate::lifecycle::Policy;
@@ -27,6 +26,7 @@ use crate::output::{Output, Throttle, Verdict};
 use crate::pulse::Pulse;
 use crate::sys::Capability;
 use crate::{child, probe, sys, time};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// One service's.
 #[derive(Debug)]

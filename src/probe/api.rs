@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::de::IgnoredAny;
 
 use crate::bounded::Bounded;
-use crate::failure::{Failure, OrCannot as _};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// What is asked: the first of pod-api, the second of the front itself, which asks PID 1.
 const PATHS: [&str; 2] = ["/api/pod/version", "/api/v1/appliance"];

@@ -14,7 +14,6 @@
 
 mod api;
 mod bounded;
-mod failure;
 mod scram;
 #[cfg(test)]
 mod stand_in;
@@ -29,7 +28,7 @@ use std::time::Duration;
 use appliance::probe::{API, Line, Question, XMPP};
 use appliance::upgrade::Check;
 
-use crate::failure::Failure;
+use appliance::failure::Failure;
 
 /// The longest question.
 const LONGEST: u64 = 8 * 1024;

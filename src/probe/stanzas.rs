@@ -11,7 +11,7 @@ use quick_xml::escape::{escape, resolve_predefined_entity};
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
-use crate::failure::{Failure, OrCannot as _};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// How deep elements lie in each other.
 const DEEPEST: usize = 16;

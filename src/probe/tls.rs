@@ -14,7 +14,7 @@ use rustls::{
 };
 
 use crate::bounded::Bounded;
-use crate::failure::{Failure, OrCannot as _};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// A connection over TLS.
 pub type Tls = StreamOwned<ClientConnection, Bounded>;

@@ -13,10 +13,10 @@ use quick_xml::escape::escape;
 use ring::rand::{self, SystemRandom};
 
 use crate::bounded::Bounded;
-use crate::failure::{Failure, OrCannot as _};
 use crate::scram::{Hash, Scram};
 use crate::stanzas::{Element, Stanzas};
 use crate::tls;
+use appliance::failure::{Failure, OrCannot as _};
 
 const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
 const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";

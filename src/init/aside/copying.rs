@@ -23,7 +23,7 @@ use super::room::{measure, must_suffice};
 use super::walk::{Found, Walk};
 use super::{ASIDE, Amount, FAILED, VOLUMES, WITHIN};
 use crate::clock;
-use crate::failure::{Failure, OrCannot as _};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// A copy that is being made.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use appliance::hash::RootHash;
 use serde::{Deserialize, Serialize};
 
 use crate::exchange::Exchange;
-use crate::failure::{Failure, OrCannot as _};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// A system, as far as its data is concerned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ use super::walk::{Found, Walk};
 use super::{ASIDE, FAILED, SETTINGS, VOLUMES};
 use crate::clock::{self, Moment};
 use crate::exchange::exists;
-use crate::failure::{Failure, OrCannot as _};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// Looks until then, at as many files; of more than that, all that is used counts. What is left over of trials
 /// goes before anything is kept: it counts as free.

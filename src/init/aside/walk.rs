@@ -3,7 +3,7 @@
 use std::fs::{self, Metadata, ReadDir};
 use std::path::{Path, PathBuf};
 
-use crate::failure::{Failure, OrCannot as _};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// What is met. Paths are relative to where the walk looks.
 #[derive(Debug)]

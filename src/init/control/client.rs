@@ -12,7 +12,7 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 use serde_json::Value;
 
-use crate::failure::{Failure, OrCannot as _};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// The longest wait for PID 1, in seconds.
 const ANSWER_WITHIN: i64 = 10;

@@ -23,7 +23,7 @@ use nix::sys::socket::{
 
 use crate::clock::Moment;
 use crate::control::Caller;
-use crate::failure::{Failure, OrCannot as _};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// How long a caller may think.
 const SILENT_FOR: Duration = Duration::from_secs(2);

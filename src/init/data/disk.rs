@@ -9,8 +9,8 @@ use appliance::gpt::completion::{HEAD_SECTORS, SLOT_B, TAIL_SECTORS};
 use appliance::gpt::{Extent, Partition, SECTOR, Table};
 
 use crate::direct;
-use crate::failure::{Failure, OrCannot as _};
 use crate::sys::{self, PartitionChange};
+use appliance::failure::{Failure, OrCannot as _};
 
 const BLOCK_DEVICES: &str = "/sys/block";
 

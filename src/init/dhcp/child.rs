@@ -14,8 +14,8 @@ use nix::unistd::gethostname;
 use crate::clock;
 use crate::dhcp::client::{Action, Client};
 use crate::dhcp::message::Answer;
-use crate::failure::{Failure, OrCannot as _};
 use crate::sys;
+use appliance::failure::{Failure, OrCannot as _};
 
 /// No DHCP message is longer on an ordinary network.
 const LONGEST: usize = 2048;

@@ -13,13 +13,13 @@ use super::upgrade::Upgrading;
 use crate::backup::{Backups, Effect, Event};
 use crate::clock::{self, Moment};
 use crate::exchange::{self, Exchange};
-use crate::failure::{Failure, OrCannot as _};
 use crate::lifecycle;
 use crate::log::{error, notice};
 use crate::supervisor::Id;
 use crate::volumes::{self, make_folder_of};
 use crate::worker::{Input, Worker};
 use crate::{aside, backup, child, data};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// As long as the largest of disks takes.
 const WITHIN: Millis = Millis(6 * 3600 * 1000);

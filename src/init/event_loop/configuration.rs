@@ -8,13 +8,13 @@ use super::EventLoop;
 use crate::ask::About;
 use crate::clock::{self, Moment};
 use crate::configuration::{Configuration, Effect, Event, Loaded};
-use crate::failure::{Failure, OrCannot as _};
 use crate::lifecycle;
 use crate::log::{error, notice, warning};
 use crate::render::{self, Order};
 use crate::server_file::{self, Kept};
 use crate::supervisor::Id;
 use crate::worker::{Input, Worker};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// What the Server of this machine is configured with.
 #[derive(Debug)]

@@ -12,12 +12,12 @@ use crate::ask::{self, About, Answer, Question};
 use crate::clock::{self, Moment};
 use crate::configuration;
 use crate::credentials::{self, Credentials, Environment};
-use crate::failure::{Failure, OrCannot as _};
 use crate::gate::{Effect, Event, Gate, Generation, Step};
 use crate::lifecycle::{self, State};
 use crate::log::{error, notice, warning};
 use crate::supervisor::Id;
 use crate::worker::{Input, Worker};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// The wait before what PID 1 itself could not do is tried again.
 const AGAIN_IN: Duration = Duration::from_secs(1);

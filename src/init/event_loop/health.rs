@@ -14,12 +14,12 @@ use super::EventLoop;
 use super::upgrade::Upgrading;
 use crate::ask::{self, About, Answer, Probe};
 use crate::clock::{self, Moment};
-use crate::failure::{Failure, OrCannot as _};
 use crate::health::{Effect, Event, Parts, Prober, Step, WITHIN};
 use crate::log::error;
 use crate::supervisor::Id;
 use crate::worker::Input;
 use crate::{child, credentials, lifecycle, try_data};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// The front's port.
 const FRONT: u16 = 3030;

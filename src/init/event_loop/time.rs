@@ -3,13 +3,13 @@
 use std::net::Ipv4Addr;
 
 use super::EventLoop;
-use crate::failure::{Failure, OrCannot as _};
 use crate::lifecycle::Event;
 use crate::log::{detail, error, notice, warning};
 use crate::time::keeper::Task;
 use crate::time::report::Report;
 use crate::worker::{Input, Worker};
 use crate::{clock, time};
+use appliance::failure::{Failure, OrCannot as _};
 
 impl EventLoop {
     /// Leases came or went, and with them servers.

@@ -14,7 +14,6 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use super::EventLoop;
 use crate::clock::{self, Moment};
 use crate::end::End;
-use crate::failure::{Failure, OrCannot as _};
 use crate::lifecycle;
 use crate::log::{error, notice, warning};
 use crate::supervisor::Id;
@@ -25,6 +24,7 @@ use crate::upgrade::trial::CRASH_LOOP;
 use crate::upgrade::{Boot, Effect, Event};
 use crate::worker::{Input, Worker};
 use crate::{aside, child, data, read_through, second_net};
+use appliance::failure::{Failure, OrCannot as _};
 
 /// As long as the slowest of uplinks takes.
 const WITHIN: Millis = Millis(6 * 3600 * 1000);

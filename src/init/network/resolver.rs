@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 
 use crate::dhcp::report::{Lease, MOST_SERVERS};
-use crate::failure::{Failure, OrCannot as _};
 use crate::mounts::make_folder;
+use appliance::failure::{Failure, OrCannot as _};
 
 /// Services see this folder, not the files in it: those are replaced, and a mounted file would stay
 /// the old one.

@@ -11,10 +11,10 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::clock;
-use crate::failure::{Failure, OrCannot as _};
 use crate::sys;
 use crate::time::client::{Action, Client};
 use crate::time::message;
+use appliance::failure::{Failure, OrCannot as _};
 
 /// More than a message of any kind; what is longer is cut, and no answer then.
 const LONGEST: usize = 512;

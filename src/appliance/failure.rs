@@ -1,4 +1,4 @@
-//! What did not go as it should, in one grammar.
+//! What did not go as it should, in one grammar: a line for the console.
 
 use std::fmt::Display;
 
