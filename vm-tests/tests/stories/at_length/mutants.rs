@@ -17,7 +17,7 @@ use vm_tests::releases::Release;
 use vm_tests::tiny::{ENDS, FAULTS, program};
 use vm_tests::uki::make_unloadable;
 use vm_tests::vm::Vm;
-use vm_tests::{BOOT, SOON, is_long};
+use vm_tests::{BOOT, SOON};
 
 const OLD: &str = "1.0.0";
 /// What mutants are made of that are altered without a build.
@@ -227,19 +227,26 @@ const fn at_login(to: &str) -> Change<'_> {
     Change { layer, file, from: "    admit(host, handler.profile or {})\n", to }
 }
 
-#[test]
-fn a_system_that_does_not_serve_goes_back_by_itself() {
+/// One machine gets them, one after the other.
+fn go_back(mutants: &[Mutant]) {
     let (old, good) = (Release::of(OLD, &[]), Release::of(GOOD, &[]));
-    let mut mutants = those_of_ci();
-    if is_long() {
-        mutants.extend(those_of_the_long_lane());
-    }
     let disk = Kept::of(&old.image, DISK);
     let machine = Machine::firmware(&old.image).on(&disk).reboots().deadline(LIFE);
     let vm = TROUBLE.iter().fold(machine, |machine, trouble| machine.expect(trouble)).start();
     vm.pod_serves();
     vm.make_admin();
-    for mutant in &mutants {
+    for mutant in mutants {
         mutant.goes_back(&vm, &good);
     }
+}
+
+#[test]
+fn a_system_that_does_not_serve_goes_back_by_itself() {
+    go_back(&those_of_ci());
+}
+
+#[test]
+#[ignore = "three quarters of an hour: vm-tests/long"]
+fn so_does_one_that_is_bad_in_another_way() {
+    go_back(&those_of_the_long_lane());
 }
