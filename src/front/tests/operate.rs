@@ -13,7 +13,7 @@ use support::{House, UPGRADES, answer, body, field, read_head, read_until, short
 
 const ZEROS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 const UPGRADE: &str = "/api/v1/appliance/upgrade";
-const INSTALL: &str = r#"{"upgrade":"install"}"#;
+const INSTALL: &str = r#"{"upgrade":{"install":"#;
 
 /// A pod-api that knows one admin and one member.
 fn pod_api(mut stream: UnixStream) {
@@ -41,7 +41,7 @@ fn house(
             return answer(&stream, UPGRADES.as_bytes(), None);
         }
         seen.lock().unwrap().push(verb.to_owned());
-        if verb != INSTALL {
+        if !verb.starts_with(INSTALL) {
             return answer(&stream, br#""accepted""#, None);
         }
         let (ours, theirs) = UnixStream::pair().unwrap();
@@ -109,7 +109,8 @@ fn a_bundle_arrives_whole_however_it_is_framed() {
         assert_eq!(field(&reply, "content-type"), Some("application/json"));
         assert!(receiver.recv().unwrap() == bundle);
     }
-    assert_eq!(*verbs.lock().unwrap(), [INSTALL, INSTALL]);
+    let announced = ["3000000", "null"].map(|it| format!(r#"{INSTALL}{{"announced":{it}}}}}}}"#));
+    assert_eq!(*verbs.lock().unwrap(), announced);
 }
 
 #[test]
