@@ -54,7 +54,9 @@ pub fn begin(slot: &Slot) -> Result<(), Failure> {
 
 /// In the initrd: no slot has the root that is pinned. Whose boot it is, the loader's list says.
 pub fn begin_lost() {
-    report(Disk::alone().and_then(|disk| count(&disk, newest)).map(drop));
+    // Which disk it would be noted on is what couldn't be told.
+    let Ok(disk) = Disk::alone() else { return };
+    report(count(&disk, newest).map(drop));
 }
 
 /// What the loader starts, of two systems of which none is on trial.

@@ -56,7 +56,9 @@ pub fn begin(slot: &Slot, root_hash: RootHash) {
 
 /// In the initrd: no slot has the root that is pinned. If there is a trial at all, it is this.
 pub fn begin_lost(root_hash: RootHash) {
-    report(Disk::alone().and_then(|disk| begun(&disk, None, root_hash)));
+    // Which disk it would be said on is what couldn't be told.
+    let Ok(disk) = Disk::alone() else { return };
+    report(begun(&disk, None, root_hash));
 }
 
 fn begun(disk: &Disk, side: Option<Side>, root_hash: RootHash) -> Result<(), Failure> {

@@ -45,10 +45,13 @@ fn a_flipped_bit_in_the_root_is_caught() {
         let inside = |read: &&Read| read.offset >= from && read.offset + read.bytes <= to;
         *reads.iter().filter(inside).max_by_key(|read| read.bytes).expect("nothing was read there")
     };
-    let middle = |read: Read| read.offset + read.bytes / 2;
-    let data = middle(largest(start + BLOCK as u64, tree));
-    // Behind the tree's top block, whose change means another root.
-    let leaf = middle(largest(tree + BLOCK as u64, end));
+    let read = largest(start + BLOCK as u64, tree);
+    let data = read.offset + read.bytes / 2;
+    // That block's digest, in the tree's last level. (Of the tree more is read than is looked at.)
+    let (digest, per_block) = (32, BLOCK as u64 / 32);
+    let block = (data - start) / BLOCK as u64;
+    let leaves = geometry.data_blocks.div_ceil(per_block);
+    let leaf = end - (leaves - block / per_block) * BLOCK as u64 + block % per_block * digest;
 
     for (what, offset) in [("superblock", start + 1), ("data", data), ("hash tree", leaf)] {
         let vm = Machine::direct(&image).flip(offset).expect("is corrupted").start();
